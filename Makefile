@@ -1,0 +1,67 @@
+# `make` alone lists the commands. Each of them sets up .venv by itself when pyproject.toml or constraints.txt changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RESOLVE := .cache/resolve
+
+# The first of these that is Python 3.11 to 3.14 makes the environment; `make PYTHON=/path/to/python` overrules it.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
+USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+FIND_PYTHON = python=; for p in $(PYTHONS); do \
+	if "$$p" -c '$(USABLE)' >/dev/null 2>&1; then python="$$p"; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	echo "ALP needs Python 3.11 to 3.14 with its venv module (Debian: apt-get install python3-venv); found none as: $(PYTHONS)." >&2; \
+	echo "Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+
+# torch stands in a step of its own, before all that depends on it: docs/decisions/0001-pins.md.
+TORCH := torch==2.13.0
+PIP_OPTIONS := -qq --disable-pip-version-check --no-input
+PINNED := -c constraints.txt --build-constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check constraints clean
+
+help: ## list these commands
+	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(READY) ## onboard a toy customer's package and name the report it wrote
+	@$(BIN)/alp demo
+
+test: $(READY) ## run every test (make test ARGS="-k metrics" runs some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## format, lint, types, import rule, dependencies: what must hold before a change lands
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pip --disable-pip-version-check check
+
+constraints: ## resolve every dependency afresh and rewrite constraints.txt
+	@rm -rf $(RESOLVE) && mkdir -p .cache
+	@$(FIND_PYTHON); "$$python" -m venv $(RESOLVE)
+	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) --upgrade pip
+	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) $(TORCH)
+	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) . --group dev
+	@grep '^#' constraints.txt > $(RESOLVE)/constraints.txt
+	@$(RESOLVE)/bin/python -m pip freeze --all --exclude alp \
+		| sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> $(RESOLVE)/constraints.txt
+	@mv $(RESOLVE)/constraints.txt constraints.txt && rm -rf $(RESOLVE)
+
+clean: ## remove the environment, caches and build outputs; alp-data stays
+	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/pip:
+	@$(FIND_PYTHON); echo "Setting up $(VENV) with $$python: a few minutes, once."; "$$python" -m venv --clear $(VENV)
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "[1/3] pip"
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt --upgrade pip
+	@echo "[2/3] torch"
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) $(TORCH)
+	@echo "[3/3] alp and everything else"
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --editable . --group dev
+	@touch $@
