@@ -1,0 +1,106 @@
+"""The machine types a table may name: eight from `machine_types.yaml`, more from a customer's YAML.
+
+A type's id is what every later step and every key in the store uses; its names are what a plant may write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from schemas.errors import UsageError
+from schemas.settings import Settings
+
+_BUILT_IN = Path(__file__).with_name("machine_types.yaml")
+
+
+class MachineType(Settings):
+    """One kind of machine."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Lower-case name, used in keys of the store.")
+    en: str = Field(min_length=1, description="English name.")
+    ko: str | None = Field(default=None, min_length=1, description="Korean name.")
+    aliases: tuple[str, ...] = Field(default=(), description="Further spellings a plant may write.")
+    sample_rate: int | None = Field(default=None, gt=0, description="Hz of its clips; none: the default.")
+
+    @field_validator("aliases", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every way to write the type, the id first."""
+        return (self.id, self.en, *((self.ko,) if self.ko else ()), *self.aliases)
+
+
+MachineTypes = Mapping[str, MachineType]
+"""Machine types by id."""
+
+
+def load_machine_types(*more: Path) -> MachineTypes:
+    """The eight built-in types and those that the YAML files `more` add; a later file overrides an earlier one.
+
+    Raises UsageError, naming file and entry, where a file cannot be read as such a list, or where two types
+    share a spelling.
+    """
+    if not more:
+        return _built_in()
+    types = dict(_built_in())
+    for path in more:
+        types |= _read(path)
+    _check_spellings(types)
+    return MappingProxyType(types)
+
+
+def spelling_index(types: MachineTypes) -> dict[str, str]:
+    """From every spelling, folded by `fold`, to the type's id."""
+    return {fold(spelling): kind.id for kind in types.values() for spelling in kind.spellings}
+
+
+def fold(text: str) -> str:
+    """A spelling without case, and with spaces, dashes and underscores taken as one: `Slide-Rail` → `slide rail`."""
+    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
+
+
+@cache
+def _built_in() -> MachineTypes:
+    types = _read(_BUILT_IN)
+    _check_spellings(types)
+    return MappingProxyType(types)
+
+
+def _read(path: Path) -> dict[str, MachineType]:
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: the machine types cannot be read ({error}). Write YAML in UTF-8.") from error
+    if not isinstance(entries, dict):
+        raise UsageError(f"{path}: a mapping from type id to its names is wanted, such as `mixer: {{en: mixer}}`.")
+    return {str(key): _entry(path, str(key), fields) for key, fields in entries.items()}
+
+
+def _entry(path: Path, key: str, fields: object) -> MachineType:
+    if not isinstance(fields, dict):
+        raise UsageError(f"{path}: machine type {key!r} wants its names, such as `{key}: {{en: {key}}}`.")
+    try:
+        return MachineType(**{"id": key, **fields})
+    except (ValidationError, TypeError) as error:
+        raise UsageError(f"{path}: machine type {key!r} is not valid. {error}") from error
+
+
+def _check_spellings(types: MachineTypes) -> None:
+    owner: dict[str, str] = {}
+    for kind in types.values():
+        for spelling in kind.spellings:
+            other = owner.setdefault(fold(spelling), kind.id)
+            if other != kind.id:
+                raise UsageError(
+                    f"machine types {other!r} and {kind.id!r} share the spelling {spelling!r}. Drop it in one."
+                )

@@ -1,0 +1,120 @@
+"""Every setting of ALP, as frozen pydantic models with a described field each.
+
+Two kinds: `Settings` change what a run computes and enter its `run_id`; `Environment` says where things
+are (store, folders) and is read from `ALP_*` variables. YAML fills models, it never builds objects.
+
+Units: seconds, hertz, linear full scale (0-1) unless a name says dB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineChoice = Literal["auto", "a"]
+EncoderChoice = Literal["auto", "lite0", "logmel"]
+Language = Literal["en", "ko"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """Sixteen hex digits that change when any value changes."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class ArchiveLimits(Settings):
+    """What a package may weigh; counted while it is read, never believed from a header."""
+
+    max_entries: int = Field(default=50_000, gt=0, description="Files in the archive.")
+    max_file_bytes: int = Field(default=512 * 2**20, gt=0, description="Unpacked size of one file.")
+    max_total_bytes: int = Field(default=64 * 2**30, gt=0, description="Unpacked size of all files.")
+    max_ratio: float = Field(default=200.0, gt=1, description="Unpacked over packed size, beyond `ratio_from_bytes`.")
+    ratio_from_bytes: int = Field(
+        default=16 * 2**20,
+        gt=0,
+        description="Smaller files may pack as they like: a dead sensor's silence packs 1000:1.",
+    )
+    max_table_bytes: int = Field(default=64 * 2**20, gt=0, description="Size of metadata.csv.")
+    max_table_columns: int = Field(default=500, gt=0, description="Columns of metadata.csv.")
+    max_cell_chars: int = Field(default=1000, gt=0, description="Characters of one cell of metadata.csv.")
+
+
+class QaLimits(Settings):
+    """Limits of the signal checks. A clip beyond a `reject` limit is quarantined, beyond `warn` only named."""
+
+    min_duration_s: float = Field(default=1.0, gt=0, description="Shorter clips hold too little of a machine's cycle.")
+    max_duration_s: float = Field(default=3600.0, gt=0, description="Longer files are recordings to cut, not clips.")
+    min_sample_rate: int = Field(default=500, gt=0, description="Below this no machine sound is left.")
+    max_sample_rate: int = Field(default=384_000, gt=0, description="Above this a header is not to be believed.")
+    max_channels: int = Field(default=8, gt=0, description="More channels than any plant microphone has.")
+    max_samples: int = Field(default=2**28, gt=0, description="Frames × channels of one file: 1 GiB as float32.")
+    reject_rms: float = Field(default=1e-5, ge=0, description="RMS below this (-100 dBFS) is an unplugged sensor.")
+    warn_rms: float = Field(default=1e-3, ge=0, description="RMS below this (-60 dBFS) wastes the converter.")
+    warn_clipping_ratio: float = Field(default=1e-3, ge=0, le=1, description="Share of samples at full scale.")
+    reject_clipping_ratio: float = Field(default=0.5, ge=0, le=1, description="Above this the waveform is lost.")
+    warn_silence_ratio: float = Field(default=0.2, ge=0, le=1, description="Share of time in digital silence.")
+    reject_silence_ratio: float = Field(default=0.9, ge=0, le=1, description="Above this there is nothing to hear.")
+    warn_dc_offset: float = Field(default=0.05, ge=0, le=1, description="Absolute mean of the samples.")
+    min_normals: int = Field(default=3, ge=3, description="Good target normals an asset needs before it can be judged.")
+    recommended_normals: int = Field(default=10, ge=3, description="Good target normals we ask a plant for.")
+
+
+class StandardizeSettings(Settings):
+    """The one form every later step reads: mono, one rate, segments."""
+
+    sample_rate: int = Field(default=16_000, gt=0, description="Hz; a machine type's YAML may say otherwise.")
+    segment_s: float = Field(default=10.0, gt=0, description="Longer recordings are cut into pieces of this length.")
+    warn_lost_energy: float = Field(default=0.1, ge=0, le=1, description="Share of energy above the new Nyquist.")
+
+
+class AlarmPolicy(Settings):
+    """How many false alarms a plant will bear, and how often it listens."""
+
+    false_alarms_per_day: float = Field(default=1.0, gt=0, description="The budget.")
+    clips_per_day: float = Field(default=1440.0, gt=0, description="The cadence: one clip a minute is 1,440 a day.")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Of bounds that hold for one calibration set.")
+
+    @property
+    def alpha(self) -> float:
+        """Probability of a false alarm that one clip may have."""
+        return min(1.0, self.false_alarms_per_day / self.clips_per_day)
+
+
+class Kpi(Settings):
+    """What the customer calls good enough."""
+
+    metric: Literal["auc", "pauc", "alarms_per_day", "miss_rate"] = "auc"
+    target: float = 0.95
+
+
+class OnboardSettings(Settings):
+    """All that decides what an onboarding computes."""
+
+    engine: EngineChoice = Field(default="auto", description="`auto` lets the router choose.")
+    encoder: EncoderChoice = Field(default="auto", description="`auto` takes the best whose weights are here.")
+    archive: ArchiveLimits = ArchiveLimits()
+    qa: QaLimits = QaLimits()
+    standardize: StandardizeSettings = StandardizeSettings()
+    alarm: AlarmPolicy = AlarmPolicy()
+    kpi: Kpi = Kpi()
+    language: Language = Field(default="en", description="Of the report.")
+    seed: int = Field(default=0, ge=0, description="Of everything drawn at random.")
+
+
+class Environment(BaseSettings):
+    """Where things are on this machine, from `ALP_*` variables."""
+
+    model_config = SettingsConfigDict(env_prefix="ALP_", frozen=True, extra="ignore")
+
+    store: str = Field(default="file://./alp-data", description="URL of the object store.")
+    customers: str = Field(default="./customers", description="Folder of the customers' YAML.")
+    cache: str | None = Field(default=None, description="Folder for unpacked weights; default: the user's cache.")
