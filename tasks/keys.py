@@ -1,0 +1,71 @@
+"""Where things lie in the store. Keys hold hashes and checked slugs, never a user's text.
+
+The map is drawn in docs/storage.md; every key is made here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from schemas.errors import UsageError
+
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_LONGEST_SLUG = 48
+
+
+def check_customer(name: str) -> str:
+    """`name` itself, if it is a slug.
+
+    Raises
+    ------
+    UsageError
+        It is not lower-case letters, digits and single hyphens, at most 48 of them.
+    """
+    if not _SLUG.fullmatch(name) or len(name) > _LONGEST_SLUG:
+        raise UsageError(
+            f"customer {name!r} cannot be used as a name in the store: use at most {_LONGEST_SLUG} lower-case"
+            " letters, digits and single hyphens, such as 'acme-ulsan'"
+        )
+    return name
+
+
+def asset_id(machine_type: str, section_id: str) -> str:
+    """Slug of an asset, unique within its customer: `compressor-00`.
+
+    A section that is no slug itself ("라인 3", "Line_3") keeps what is readable of it and gets a hash behind an
+    underscore, which no slug holds, so that two sections never share a key.
+    """
+    section = section_id
+    if not _SLUG.fullmatch(section) or len(section) > _LONGEST_SLUG:
+        readable = re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")[:24].strip("-")
+        section = f"{readable}_{hashlib.sha256(section.encode()).hexdigest()[:10]}"
+    return f"{machine_type}-{section}"
+
+
+def raw(customer: str, package_id: str) -> str:
+    return f"raw/{customer}/{package_id}.zip"
+
+
+def package(customer: str, package_id: str, name: str) -> str:
+    return f"packages/{customer}/{package_id}/{name}"
+
+
+def clip_audio(customer: str, package_id: str, sha12: str) -> str:
+    return package(customer, package_id, f"audio/{sha12}.flac")
+
+
+def asset(customer: str, asset: str, name: str) -> str:
+    return f"assets/{customer}/{asset}/{name}"
+
+
+def model(customer: str, asset_: str, version: str) -> str:
+    return asset(customer, asset_, f"models/{version}")
+
+
+def library(machine_type: str, customer: str, package_id: str) -> str:
+    return f"library/{machine_type}/{customer}-{package_id}.parquet"
+
+
+def run(customer: str, run_id: str, name: str) -> str:
+    return f"runs/{customer}/{run_id}/{name}"

@@ -1,0 +1,257 @@
+"""The object store: one interface, opened by URL.
+
+`file:///path` (or `file://./relative`) is a folder to open and look into. An object appears whole or not at
+all: it is written beside its place and renamed. Keys are relative POSIX paths of `[A-Za-z0-9._-]` segments;
+anything else is refused before it reaches a disk.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel
+
+from schemas.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_TEMPORARY = ".writing-"
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def check_key(key: str) -> str:
+    """`key` itself, if it can be no path out of the store."""
+    if not _KEY.fullmatch(key) or len(key) > 900:
+        raise StoreError(f"{key!r} is no key of a store: use segments of letters, digits, '.', '_' and '-'")
+    return key
+
+
+class ObjectStore(ABC):
+    """Objects by key. Every write is whole or not at all; a missing key is a `StoreError`."""
+
+    url: str
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises
+        ------
+        StoreError
+            There is no such object, or the store cannot be read.
+        """
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, replacing one that was there."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+
+    @abstractmethod
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        """Keys that start with `prefix`, sorted."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; removing what is not there is no error."""
+
+    @abstractmethod
+    def location(self, key: str) -> str:
+        """Where a person finds the object: a path or a URL."""
+
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        """The object as a file on this machine, read-only, for as long as the context lasts."""
+        with tempfile.TemporaryDirectory(prefix="alp-") as folder:
+            path = Path(folder) / key.rsplit("/", 1)[-1]
+            path.write_bytes(self.get(key))
+            yield path
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a local file as an object."""
+        self.put(key, path.read_bytes())
+
+    def put_folder(self, prefix: str, folder: Path) -> None:
+        """Write every file of a flat folder under `prefix`, in name order."""
+        for path in sorted(folder.iterdir()):
+            self.put_file(f"{prefix}/{path.name}", path)
+
+    @contextmanager
+    def local_folder(self, prefix: str) -> Iterator[Path]:
+        """The objects directly under `prefix` as a folder on this machine, for as long as the context lasts."""
+        with tempfile.TemporaryDirectory(prefix="alp-") as name:
+            folder = Path(name)
+            for key in self.list_keys(f"{prefix}/"):
+                if "/" not in (rest := key[len(prefix) + 1 :]):
+                    (folder / rest).write_bytes(self.get(key))
+            yield folder
+
+    def get_model(self, key: str, model: type[ModelT]) -> ModelT:
+        """A pydantic model from JSON."""
+        return model.model_validate_json(self.get(key))
+
+    def put_model(self, key: str, value: BaseModel) -> None:
+        """A pydantic model as JSON."""
+        self.put(key, (value.model_dump_json(indent=2) + "\n").encode())
+
+    def get_frame(self, key: str) -> pd.DataFrame:
+        """A table from Parquet."""
+        import pandas as pd
+
+        return pd.read_parquet(io.BytesIO(self.get(key)))
+
+    def put_frame(self, key: str, frame: pd.DataFrame) -> None:
+        """A table as Parquet."""
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self.put(key, buffer.getvalue())
+
+
+class FolderStore(ObjectStore):
+    """A store in a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.url = f"file://{self.root}"
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"{self.url} holds no object {key!r}") from None
+        except OSError as error:
+            raise StoreError(f"{self._path(key)} cannot be read: {error.strerror}") from error
+
+    def put(self, key: str, data: bytes) -> None:
+        self._place(key, lambda temporary: temporary.write_bytes(data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._place(key, lambda temporary: shutil.copyfile(path, temporary))
+
+    def _place(self, key: str, write: Callable[[Path], object]) -> None:
+        """Write beside the place, then rename: a reader sees the old object or the new one, never half."""
+        path = self._path(key)
+        temporary: Path | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            write(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror}; check the disk and the rights, or give another --store"
+            ) from error
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        return iter(sorted(key for key in found if key.startswith(prefix) and _TEMPORARY not in key.rsplit("/", 1)[-1]))
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def location(self, key: str) -> str:
+        return str(self._path(key))
+
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        if not self.exists(key):
+            raise StoreError(f"{self.url} holds no object {key!r}")
+        yield self._path(key)
+
+
+class OverlayStore(ObjectStore):
+    """A store seen through a sheet of glass: reads fall through to `below`, writes stay on `above`.
+
+    What a dry run stands on: the flow runs as it always does and the real store is never touched.
+    """
+
+    def __init__(self, above: ObjectStore, below: ObjectStore, url: str) -> None:
+        self.above, self.below, self.url = above, below, url
+
+    def _holder(self, key: str) -> ObjectStore:
+        return self.above if self.above.exists(key) else self.below
+
+    def get(self, key: str) -> bytes:
+        return self._holder(key).get(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.above.put(key, data)
+
+    def exists(self, key: str) -> bool:
+        return self.above.exists(key) or self.below.exists(key)
+
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(sorted({*self.above.list_keys(prefix), *self.below.list_keys(prefix)}))
+
+    def delete(self, key: str) -> None:
+        if self.below.exists(key):
+            raise StoreError(f"{key!r} lies in {self.below.url}, which a dry run does not touch")
+        self.above.delete(key)
+
+    def location(self, key: str) -> str:
+        return self._holder(key).location(key)
+
+
+_OVERLAY = "overlay+"
+
+
+def overlay_url(url: str, folder: Path) -> str:
+    """URL of a store that reads from `url` and writes into `folder`."""
+    return f"{_OVERLAY}{url}#{folder.resolve()}"
+
+
+@contextmanager
+def working_store(url: str, *, dry_run: bool) -> Iterator[str]:
+    """`url` itself, or for a dry run a sheet of glass over it that is thrown away afterwards."""
+    if not dry_run:
+        yield url
+        return
+    with tempfile.TemporaryDirectory(prefix="alp-") as folder:
+        yield overlay_url(url, Path(folder))
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store at `url`.
+
+    Raises
+    ------
+    UsageError
+        The URL names no kind of store that ALP knows.
+    """
+    if url.startswith(_OVERLAY):
+        below, _, folder = url.removeprefix(_OVERLAY).rpartition("#")
+        return OverlayStore(FolderStore(Path(folder)), open_store(below), url)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        path = unquote(parts.netloc + parts.path)
+        if not path:
+            raise UsageError(f"store {url!r} names no folder; write file:///path or file://./path")
+        return FolderStore(Path(path))
+    raise UsageError(f"store {url!r} is of no kind that ALP knows; write file:///path or file://./path")
