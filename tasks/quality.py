@@ -1,0 +1,444 @@
+"""The quality gate: one pass over a package, from the table's contract to the signal of every clip.
+
+Everything wrong is found before anything is decided: a broken table does not keep the recordings from being
+checked. A *clip* here is one row of the table with its file, before it is cut into segments. Verdicts:
+
+- per clip: `ok`, `warn`, or `reject` (quarantined: nothing later sees it);
+- per asset: accepted where it has enough good target normals, counting those it already had;
+- per package: accepted, accepted with quarantine, or rejected. `bad_input` says that the contract itself is
+  broken, so that nothing of the package may be filed.
+
+Memory holds the samples of as many clips as there are threads, however large the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from engines.quality import RECORDING_ID_DIGITS, SignalMeasures, measure
+from schemas.errors import PackageError
+from schemas.machine_types import MachineTypes
+from schemas.metadata import FILE, QA_COLUMNS, empty_metadata, read_metadata
+from schemas.paths import AUDIO_FOLDER, unsafe_clip_path
+from schemas.problems import Problem, Severity
+from schemas.references import AssetIntake, QualityReport, Verdict
+from schemas.rules import report
+from schemas.settings import OnboardSettings, QaLimits
+from tasks.audio import decode
+from tasks.packages import PackageArchive
+from tasks.parallel import ordered_map
+
+AssetKey = tuple[str, str]
+"""(machine_type, section_id) of one customer."""
+
+
+class ClipVerdict(StrEnum):
+    """What becomes of one clip."""
+
+    OK = "ok"
+    WARN = "warn"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Everything the gate found, and what it decided."""
+
+    metadata: pd.DataFrame
+    """The table by `schemas.metadata`, qa_ columns filled. It keeps the strict contract unless `bad_input`."""
+    quality: pd.DataFrame
+    """One row a clip, indexed like `metadata`: clip_id, relative_path, machine_type, section_id, verdict, reasons
+    (list of rule ids), and the measures of `engines.quality.SignalMeasures` (null where it cannot be decoded)."""
+    problems: tuple[Problem, ...]
+    verdict: Verdict
+    bad_input: bool
+    assets: tuple[AssetIntake, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the `alp` command: 0 accepted, 3 bad input, 4 rejected."""
+        if self.bad_input:
+            return 3
+        return 4 if self.verdict is Verdict.REJECTED else 0
+
+    @property
+    def accepted_clips(self) -> pd.DataFrame:
+        """Rows of `metadata` that later steps may read, with their recordings' ids; none of a package of bad input."""
+        ids = self.quality["content_sha256"].str[:RECORDING_ID_DIGITS]
+        good = (self.quality["verdict"] != ClipVerdict.REJECT) & (not self.bad_input)
+        return self.metadata.assign(recording_id=ids)[good]
+
+    def report(self, package_id: str, *, quality_key: str, metadata_key: str | None) -> QualityReport:
+        """The judgement without its tables, which lie at the keys."""
+        verdicts = self.quality["verdict"].value_counts()
+        synthetic = self.metadata["synthetic"]
+        return QualityReport(
+            package_id=package_id,
+            verdict=self.verdict,
+            bad_input=self.bad_input,
+            clips=len(self.quality),
+            ok=int(verdicts.get(ClipVerdict.OK, 0)),
+            warned=int(verdicts.get(ClipVerdict.WARN, 0)),
+            quarantined=int(verdicts.get(ClipVerdict.REJECT, 0)),
+            synthetic=len(synthetic) > 0 and bool(synthetic.fillna(False).all()),
+            assets=self.assets,
+            problems=self.problems,
+            metadata_key=metadata_key,
+            quality_key=quality_key,
+        )
+
+
+@dataclass
+class _Clip:
+    """One row of the table, its file, and what was found about them."""
+
+    row: int
+    clip_id: str
+    path: str
+    asset: AssetKey
+    split: str
+    domain: str
+    label: str
+    file_is_there: bool = False
+    measures: SignalMeasures | None = None
+    problems: list[Problem] = field(default_factory=list)
+    """Of this clip's signal."""
+    breaches: list[str] = field(default_factory=list)
+    """Rules of the table and the archive that this clip's row or file breaks, or its asset."""
+
+    @property
+    def verdict(self) -> ClipVerdict:
+        if self.breaches or any(problem.severity is Severity.REJECT for problem in self.problems):
+            return ClipVerdict.REJECT
+        return ClipVerdict.WARN if self.problems else ClipVerdict.OK
+
+    @property
+    def is_good(self) -> bool:
+        return self.verdict is not ClipVerdict.REJECT
+
+    @property
+    def reasons(self) -> list[str]:
+        return list(dict.fromkeys([*self.breaches, *(problem.rule for problem in self.problems)]))
+
+    def add(self, rule: str, *, limits: QaLimits | None = None, **facts: Any) -> None:
+        """Note a problem of this clip's signal."""
+        self.problems.append(report(rule, limits=limits, file=self.path, clip_id=self.clip_id, **facts))
+
+
+def judge(
+    archive: PackageArchive,
+    settings: OnboardSettings | None = None,
+    *,
+    known_normals: Mapping[AssetKey, frozenset[str]] | None = None,
+    machine_types: MachineTypes | None = None,
+    progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
+) -> Judgement:
+    """Judge a package in one pass.
+
+    known_normals: recording ids of the good target normals that an asset has from other packages.
+    progress: called with the number of clips checked since its last call.
+    workers: threads that decode and measure; default: one a core, at most four. They change no result.
+
+    Raises nothing for what a package may hold; its faults are in the judgement.
+    """
+    settings = settings or OnboardSettings()
+    known = known_normals or {}
+    table, problems = _read_table(archive, settings, machine_types)
+    clips = _clips(table)
+    problems += _match_files(clips, archive)
+    _check_signals(clips, archive, settings.qa, progress or (lambda done: None), workers)
+    problems = _placed([*archive.problems, *problems], clips)
+    _compare_recordings(clips)
+    bad_input = any(problem.severity is Severity.ERROR for problem in problems)
+    intake = _intake(clips, known, settings.qa)
+    # The counts mean nothing until the table is mended, and the remedy would mislead.
+    shortages = [] if bad_input else _refuse_short_assets(clips, intake, settings.qa)
+    return Judgement(
+        metadata=_with_measures(table, clips),
+        quality=_quality_table(clips, table),
+        problems=(*problems, *(problem for clip in clips for problem in clip.problems), *shortages),
+        verdict=_package_verdict(clips, bad_input),
+        bad_input=bad_input,
+        assets=tuple(intake.values()),
+    )
+
+
+# --- the table and its files ------------------------------------------------------------------------------------
+
+
+def _read_table(
+    archive: PackageArchive, settings: OnboardSettings, machine_types: MachineTypes | None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table and its problems; without rows where there is none to be read."""
+    limits = settings.archive
+    name = next((name for name in archive.names if name.casefold() == FILE), None)
+    if name is None:
+        return empty_metadata(), [report("table.missing", file=FILE)]
+    if archive.size(name) > limits.max_table_bytes:
+        return empty_metadata(), [report("table.bytes", file=name, limits=limits)]
+    try:
+        data = archive.read(name)
+    except PackageError:
+        return empty_metadata(), []  # the archive's own problems name it
+    try:
+        return read_metadata(data, machine_types=machine_types, limits=limits)
+    except PackageError as error:
+        return empty_metadata(), list(error.problems)
+
+
+def _clips(table: pd.DataFrame) -> list[_Clip]:
+    columns = ["clip_id", "relative_path", "machine_type", "section_id", "split", "domain", "label"]
+    rows = zip(table.index, *(table[column].fillna("") for column in columns), strict=True)
+    return [
+        _Clip(row, clip_id, path, (machine_type, section_id), split, domain, label)
+        for row, clip_id, path, machine_type, section_id, split, domain, label in rows
+    ]
+
+
+def _match_files(clips: list[_Clip], archive: PackageArchive) -> list[Problem]:
+    """Tie rows and files together; files that are not there, and files that no row names."""
+    names = set(archive.names)
+    spelt = {name.casefold(): name for name in names}
+    problems = []
+    for clip in clips:
+        clip.file_is_there = clip.path in names
+        # A path that is itself at fault, or that the archive refused, already has its own words.
+        if clip.file_is_there or clip.path in archive.refused or unsafe_clip_path(clip.path):
+            continue
+        near = spelt.get(clip.path.casefold())
+        hint = f" It holds {near}, which differs in upper and lower case." if near else ""
+        row, path = clip.row, clip.path
+        problems.append(report("file.missing", file=FILE, row=row, column="relative_path", value=path, hint=hint))
+    listed = {clip.path for clip in clips}
+    unlisted = sorted(name for name in names - listed if name.startswith(AUDIO_FOLDER))
+    return problems + [report("file.unlisted", file=name) for name in unlisted if clips]
+
+
+def _placed(problems: list[Problem], clips: list[_Clip]) -> list[Problem]:
+    """The problems with the clip they are about, which hears of it."""
+    by_row = {clip.row: clip for clip in clips}
+    by_path = {clip.path: clip for clip in clips}
+    placed = []
+    for problem in problems:
+        clip = by_row.get(problem.row) if problem.row is not None else by_path.get(problem.file or "")
+        if clip is not None and problem.severity is Severity.ERROR:
+            clip.breaches.append(problem.rule)
+        placed.append(problem.model_copy(update={"clip_id": clip.clip_id}) if clip else problem)
+    return placed
+
+
+# --- the signal of every clip -----------------------------------------------------------------------------------
+
+
+def _check_signals(
+    clips: list[_Clip], archive: PackageArchive, qa: QaLimits, progress: Callable[[int], None], workers: int | None
+) -> None:
+    """Decode and measure every clip that has a file, in the order of the table."""
+    readable = [clip for clip in clips if clip.file_is_there]
+    for _ in ordered_map(lambda clip: _check_signal(clip, archive, qa), readable, workers=workers):
+        progress(1)
+
+
+def _check_signal(clip: _Clip, archive: PackageArchive, qa: QaLimits) -> None:
+    try:
+        data = archive.read(clip.path)
+    except PackageError:
+        return  # the archive's own problems name it
+    try:
+        audio = decode(data, qa, name=clip.path)
+    except PackageError as error:
+        clip.problems += [problem.model_copy(update={"clip_id": clip.clip_id}) for problem in error.problems]
+        return
+    clip.measures = measure(audio.samples, audio.sample_rate, full_scale=audio.full_scale)
+    for rule, facts in _signal_faults(clip.measures, qa):
+        clip.add(rule, limits=qa, **facts)
+
+
+def _signal_faults(found: SignalMeasures, qa: QaLimits) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rules that a signal breaks, with the facts for their words; of two limits only the graver."""
+    if found.has_nan:
+        # The other measures would describe the numbers that are left.
+        yield "clip.nan", {}
+        return
+    if found.duration_s < qa.min_duration_s:
+        yield "clip.short", {"measured": found.duration_s}
+    if found.sample_rate < qa.min_sample_rate:
+        yield "clip.rate_low", {"measured": found.sample_rate}
+    if found.ac_rms < qa.reject_rms:
+        yield "clip.dead", _levels(found.ac_rms, qa.reject_rms)
+        return
+    if found.ac_rms < qa.warn_rms:
+        yield "clip.quiet", _levels(found.ac_rms, qa.warn_rms)
+    if found.clipping_ratio > qa.reject_clipping_ratio:
+        yield "clip.clipped_lost", {"measured": found.clipping_ratio}
+    elif found.clipping_ratio > qa.warn_clipping_ratio:
+        yield "clip.clipped", {"measured": found.clipping_ratio}
+    if found.silence_ratio > qa.reject_silence_ratio:
+        yield "clip.silent", {"measured": found.silence_ratio}
+    elif found.silence_ratio > qa.warn_silence_ratio:
+        yield "clip.dropouts", {"measured": found.silence_ratio}
+    if found.peak > 1:
+        yield "clip.over_scale", {"measured": found.peak}
+    offset = abs(found.dc_offset) / max(1.0, found.peak)
+    if offset > qa.warn_dc_offset:
+        yield "clip.dc_offset", {"measured": offset}
+
+
+def _levels(measured: float, limit: float) -> dict[str, Any]:
+    return {"measured_db": _dbfs(measured), "limit_db": _dbfs(limit)}
+
+
+def _dbfs(amplitude: float) -> float:
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+# --- clips against each other -----------------------------------------------------------------------------------
+
+
+def _compare_recordings(clips: Iterable[_Clip]) -> None:
+    """Note exact copies among the good clips. Of training copies one stays; test copies only warn."""
+    groups: dict[str, list[_Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.is_good and clip.measures is not None:
+            groups[clip.measures.content_sha256].append(clip)
+    for same in groups.values():
+        if len(same) > 1:
+            _judge_copies(same)
+
+
+def _judge_copies(same: list[_Clip]) -> None:
+    """Judge the clips of one recording, given in the order of the table."""
+    training = [clip for clip in same if clip.split == "train"]
+    tests = [clip for clip in same if clip.split == "test"]
+    anomalies = [clip for clip in tests if clip.label == "anomaly"]
+    normals = [clip for clip in tests if clip.label == "normal"]
+    for clip in training if anomalies else []:
+        clip.add("clip.contradiction", other=anomalies[0].clip_id)
+    for clip in training[1:] if not anomalies else []:
+        clip.add("clip.copy_train", other=training[0].clip_id)
+    if anomalies and normals:
+        for clip in tests:
+            if clip.label:
+                clip.add("clip.two_labels", other=(normals if clip.label == "anomaly" else anomalies)[0].clip_id)
+    if training and not anomalies:
+        for clip in tests:
+            clip.add("clip.leak", other=training[0].clip_id)
+    else:
+        for clip in tests[1:]:
+            clip.add("clip.copy", other=tests[0].clip_id)
+    first = next(iter(training or tests or same))
+    for clip in same:
+        if clip.split == "supplemental" and clip is not first:
+            clip.add("clip.copy", other=first.clip_id)
+
+
+# --- what becomes of it -----------------------------------------------------------------------------------------
+
+
+def _intake(
+    clips: Iterable[_Clip], known: Mapping[AssetKey, frozenset[str]], qa: QaLimits
+) -> dict[AssetKey, AssetIntake]:
+    """What every asset gets, in the order of the table."""
+    groups: dict[AssetKey, list[_Clip]] = defaultdict(list)
+    for clip in clips:
+        if all(clip.asset):
+            groups[clip.asset].append(clip)
+    return {asset: _asset_intake(asset, own, known.get(asset, frozenset()), qa) for asset, own in groups.items()}
+
+
+def _asset_intake(asset: AssetKey, clips: list[_Clip], known: frozenset[str], qa: QaLimits) -> AssetIntake:
+    good = Counter((clip.split, clip.domain if clip.split == "train" else "") for clip in clips if clip.is_good)
+    own = {
+        clip.measures.recording_id
+        for clip in clips
+        if clip.measures and clip.is_good and (clip.split, clip.domain) == ("train", "target")
+    }
+    normals = len(known | own)
+    return AssetIntake(
+        machine_type=asset[0],
+        section_id=asset[1],
+        target=good["train", "target"],
+        source=good["train", "source"],
+        test=good["test", ""],
+        supplemental=good["supplemental", ""],
+        quarantined=sum(not clip.is_good for clip in clips),
+        known_target=len(known),
+        normals=normals,
+        accepted=normals >= qa.min_normals,
+    )
+
+
+def _refuse_short_assets(clips: list[_Clip], intake: Mapping[AssetKey, AssetIntake], qa: QaLimits) -> list[Problem]:
+    """Hold back every clip of an asset with too few good normals; say what each asset should record next."""
+    problems = []
+    for (machine_type, section_id), asset in intake.items():
+        if asset.normals >= qa.recommended_normals:
+            continue
+        rule = "asset.few_normals" if asset.accepted else "asset.normals"
+        wanted = qa.recommended_normals if asset.accepted else qa.min_normals
+        problems.append(
+            report(
+                rule,
+                limits=qa,
+                asset=f"{machine_type}/{section_id}",
+                measured=asset.normals,
+                missing=wanted - asset.normals,
+                recommended=qa.recommended_normals,
+            )
+        )
+    refused = {key for key, asset in intake.items() if not asset.accepted}
+    for clip in clips:
+        if clip.asset in refused:
+            clip.breaches.append("asset.normals")
+    return problems
+
+
+def _package_verdict(clips: list[_Clip], bad_input: bool) -> Verdict:
+    good = sum(clip.is_good for clip in clips)
+    if bad_input or good == 0:
+        return Verdict.REJECTED
+    return Verdict.ACCEPTED if good == len(clips) else Verdict.ACCEPTED_WITH_QUARANTINE
+
+
+# --- the two tables ---------------------------------------------------------------------------------------------
+
+_MEASURE_DTYPES = {
+    "duration_s": "Float64",
+    "sample_rate": "Int64",
+    "channels": "Int64",
+    "rms": "Float64",
+    "ac_rms": "Float64",
+    "peak": "Float64",
+    "clipping_ratio": "Float64",
+    "silence_ratio": "Float64",
+    "dc_offset": "Float64",
+    "has_nan": "boolean",
+    "content_sha256": "string",
+}
+
+
+def _with_measures(table: pd.DataFrame, clips: list[_Clip]) -> pd.DataFrame:
+    filled = table.copy()
+    for column in QA_COLUMNS:
+        measure_name = column.removeprefix("qa_")
+        values = [getattr(clip.measures, measure_name) if clip.measures else None for clip in clips]
+        filled[column] = pd.Series(values, index=table.index, dtype="Float64")
+    return filled
+
+
+def _quality_table(clips: list[_Clip], table: pd.DataFrame) -> pd.DataFrame:
+    quality = table[["clip_id", "relative_path", "machine_type", "section_id"]].copy()
+    quality["verdict"] = pd.Series([clip.verdict.value for clip in clips], index=table.index, dtype="string")
+    quality["reasons"] = pd.Series([clip.reasons for clip in clips], index=table.index, dtype="object")
+    for name, dtype in _MEASURE_DTYPES.items():
+        values = [getattr(clip.measures, name) if clip.measures else None for clip in clips]
+        quality[name] = pd.Series(values, index=table.index, dtype=dtype)
+    return quality

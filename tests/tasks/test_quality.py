@@ -1,0 +1,444 @@
+"""The quality gate: contract and signal in one pass, quarantine, duplicates, and what an asset is given."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from schemas.metadata import METADATA_COLUMNS, validate_metadata
+from schemas.problems import Severity
+from schemas.references import Verdict
+from schemas.settings import ArchiveLimits, OnboardSettings, QaLimits
+from tasks.packages import open_package
+from tasks.quality import Judgement, judge
+
+RATE = 16_000
+DEFAULTS = {
+    "machine_type": "fan",
+    "section_id": "00",
+    "confirmed_normal": "true",
+    "confirmed_by": "Kim",
+    "recorded_at": "2026-03-02",
+}
+LENIENT = OnboardSettings(qa=QaLimits(recommended_normals=3))
+
+
+def noise(seed: int, *, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
+    return level * np.random.default_rng(seed).normal(size=int(seconds * RATE)).clip(-4, 4)
+
+
+def wav(samples: np.ndarray, *, rate: int = RATE, subtype: str = "PCM_16") -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, format="WAV", subtype=subtype)
+    return stream.getvalue()
+
+
+def row(name: str, **cells: str) -> dict[str, str]:
+    return {**DEFAULTS, "relative_path": f"audio/{name}.wav", "clip_id": name, **cells}
+
+
+def normals(count: int = 3, **cells: str) -> list[dict[str, str]]:
+    return [row(f"n{cells.get('section_id', '')}{i}", **cells) for i in range(count)]
+
+
+def known(section_id: str, count: int) -> dict[tuple[str, str], frozenset[str]]:
+    """Normals that a fan has from other packages."""
+    return {("fan", section_id): frozenset(f"earlier-{i}" for i in range(count))}
+
+
+class Packer:
+    """Writes packages: a table, and noise of its own seed for every row that brings no sound."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "package.zip"
+
+    def __call__(
+        self,
+        rows: Iterable[dict[str, str]],
+        sounds: dict[str, bytes | None] | None = None,
+        **judging: Any,
+    ) -> Judgement:
+        rows, sounds = list(rows), dict(sounds or {})
+        for seed, cells in enumerate(rows):
+            if cells["relative_path"].startswith("audio/"):
+                sounds.setdefault(cells["relative_path"], wav(noise(seed)))
+        with zipfile.ZipFile(self.path, "w") as archive:
+            archive.writestr("metadata.csv", pd.DataFrame(rows).to_csv(index=False))
+            for name, content in sounds.items():
+                if content is not None:
+                    archive.writestr(name, content)
+        with open_package(self.path) as package:
+            return judge(package, judging.pop("settings", LENIENT), **judging)
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Packer:
+    return Packer(tmp_path)
+
+
+def rules(judgement: Judgement) -> list[str]:
+    return [problem.rule for problem in judgement.problems]
+
+
+def verdicts(judgement: Judgement) -> dict[str, str]:
+    return dict(zip(judgement.quality["clip_id"], judgement.quality["verdict"], strict=True))
+
+
+def reasons(judgement: Judgement, clip_id: str) -> list[str]:
+    quality = judgement.quality.set_index("clip_id")
+    return list(quality.at[clip_id, "reasons"])
+
+
+# --- whole packages -----------------------------------------------------------------------------------------------
+
+
+def test_a_good_package_is_accepted_with_its_measures_in_the_table(judged: Packer) -> None:
+    result = judged(normals(4))
+
+    assert result.verdict is Verdict.ACCEPTED
+    assert result.exit_code == 0
+    assert result.problems == ()
+    assert validate_metadata(result.metadata) == []
+    assert list(result.metadata.columns) == list(METADATA_COLUMNS)
+    assert result.metadata["qa_rms"].tolist() == pytest.approx([0.1] * 4, rel=0.05)
+    assert result.metadata["qa_clipping_ratio"].tolist() == [0.0] * 4
+    assert result.quality["duration_s"].tolist() == [1.0] * 4
+    assert result.quality["content_sha256"].nunique() == 4
+    assert len(result.accepted_clips) == 4
+
+
+def test_six_faults_are_named_in_one_pass(judged: Packer) -> None:
+    rows = [
+        *normals(3),
+        row("broken"),
+        row("missing"),
+        row("first", clip_id="twin"),
+        row("second", clip_id="twin"),
+        row("outside", relative_path="../../etc/passwd"),
+        row("strange", machine_type="toaster"),
+        row("wrong", label="anomaly"),
+    ]
+    result = judged(rows, {"audio/broken.wav": b"RIFF....WAVE", "audio/missing.wav": None})
+
+    assert result.bad_input
+    assert result.exit_code == 3
+    assert result.verdict is Verdict.REJECTED
+    assert {(p.rule, p.row, p.column) for p in result.problems} == {
+        ("clip.undecodable", None, None),
+        ("file.missing", 6, "relative_path"),
+        ("row.clip_id_twice", 7, "clip_id"),
+        ("row.clip_id_twice", 8, "clip_id"),
+        ("row.path", 9, "relative_path"),
+        ("row.machine_type", 10, "machine_type"),
+        ("row.normal_only", 11, "label"),
+    }
+    assert all(problem.remedy for problem in result.problems)
+    assert len(result.accepted_clips) == 0
+
+
+def test_a_hostile_entry_makes_bad_input_and_the_recordings_are_still_checked(judged: Packer) -> None:
+    result = judged([*normals(3), row("dead")], {"../../etc/passwd": b"x", "audio/dead.wav": wav(np.zeros(RATE))})
+
+    assert rules(result) == ["archive.path", "clip.dead"]
+    assert result.exit_code == 3
+
+
+def test_broken_recordings_are_quarantined_and_the_rest_goes_on(judged: Packer) -> None:
+    result = judged([*normals(3), row("bad")], {"audio/bad.wav": wav(noise(9))[:400]})
+
+    assert result.verdict is Verdict.ACCEPTED_WITH_QUARANTINE
+    assert result.exit_code == 0
+    assert verdicts(result)["bad"] == "reject"
+    assert reasons(result, "bad") == ["clip.undecodable"]
+    assert [problem.clip_id for problem in result.problems] == ["bad"]
+    assert result.accepted_clips["clip_id"].tolist() == ["n0", "n1", "n2"]
+    assert pd.isna(result.metadata["qa_rms"].iloc[-1])
+
+
+@pytest.mark.parametrize("content", [None, "relative_path\n".encode("utf-16"), b""])
+def test_a_package_without_a_readable_table_is_bad_input(tmp_path: Path, content: bytes | None) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("audio/a.wav", wav(noise(0)))
+        if content is not None:
+            archive.writestr("metadata.csv", content)
+    with open_package(tmp_path / "p.zip") as package:
+        result = judge(package)
+
+    assert result.exit_code == 3
+    assert len(result.problems) == 1
+    assert result.problems[0].rule.startswith("table.")
+    assert len(result.metadata) == len(result.quality) == len(result.assets) == 0
+
+
+def test_a_table_beyond_its_limit_is_not_even_unpacked(judged: Packer) -> None:
+    result = judged(normals(3), settings=OnboardSettings(archive=ArchiveLimits(max_table_bytes=10)))
+
+    assert rules(result) == ["table.bytes"]
+
+
+# --- the table against the archive --------------------------------------------------------------------------------
+
+
+def test_files_without_a_row_warn_and_rows_without_a_file_are_errors(judged: Packer) -> None:
+    result = judged([*normals(3), row("gone")], {"audio/gone.wav": None, "audio/extra.wav": b"x", "notes.txt": b"x"})
+
+    assert [(p.rule, p.severity, p.value or p.file) for p in result.problems] == [
+        ("file.missing", Severity.ERROR, "audio/gone.wav"),
+        ("file.unlisted", Severity.WARN, "audio/extra.wav"),
+    ]
+
+
+def test_a_file_that_differs_in_case_is_pointed_at(judged: Packer) -> None:
+    result = judged([*normals(3), row("a")], {"audio/a.wav": None, "audio/A.WAV": wav(noise(9))})
+
+    assert "audio/A.WAV" in result.problems[0].message
+
+
+def test_a_file_that_the_archive_refused_is_not_called_missing(judged: Packer) -> None:
+    link = zipfile.ZipInfo("audio/link.wav")
+    link.external_attr = 0o120777 << 16
+    judged([*normals(3), row("link")], {"audio/link.wav": None})
+    with zipfile.ZipFile(judged.path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with open_package(judged.path) as package:
+        result = judge(package, LENIENT)
+
+    assert rules(result) == ["archive.link"]
+    assert reasons(result, "link") == ["archive.link"]
+
+
+# --- one signal each ----------------------------------------------------------------------------------------------
+
+HALF_SILENT = np.concatenate([noise(50), np.zeros(RATE)])
+MOSTLY_SILENT = np.concatenate([noise(51), np.zeros(19 * RATE)])
+WITH_NAN = np.where(np.arange(RATE) == 5, np.nan, noise(52))
+
+
+@pytest.mark.parametrize(
+    ("sound", "rule", "verdict"),
+    [
+        (wav(noise(1, seconds=0.5)), "clip.short", "reject"),
+        (wav(noise(1)[:450], rate=400), "clip.rate_low", "reject"),
+        (wav(np.zeros(RATE)), "clip.dead", "reject"),
+        (wav(np.full(RATE, 0.01)), "clip.dead", "reject"),
+        (wav(noise(1, level=3e-4)), "clip.quiet", "warn"),
+        (wav(np.sign(noise(1))), "clip.clipped_lost", "reject"),
+        (wav(noise(1, level=0.5)), "clip.clipped", "warn"),
+        (wav(noise(1, level=0.5), subtype="ULAW"), "clip.clipped", "warn"),
+        (wav(MOSTLY_SILENT), "clip.silent", "reject"),
+        (wav(HALF_SILENT), "clip.dropouts", "warn"),
+        (wav(noise(1) + 0.1), "clip.dc_offset", "warn"),
+        (wav(WITH_NAN, subtype="FLOAT"), "clip.nan", "reject"),
+        (wav(noise(1, level=5.0), subtype="FLOAT"), "clip.over_scale", "warn"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_fault_of_a_signal_is_named_alone(judged: Packer, sound: bytes, rule: str, verdict: str) -> None:
+    result = judged([*normals(3), row("x")], {"audio/x.wav": sound})
+
+    assert rules(result) == [rule]
+    assert (result.problems[0].file, result.problems[0].clip_id) == ("audio/x.wav", "x")
+    assert verdicts(result)["x"] == verdict
+    assert reasons(result, "x") == [rule]
+
+
+def test_limits_come_from_the_settings(judged: Packer) -> None:
+    settings = OnboardSettings(qa=QaLimits(recommended_normals=3, min_duration_s=2.0))
+    result = judged(normals(3, split="test"), settings=settings, known_normals=known("00", 3))
+
+    assert rules(result) == ["clip.short"] * 3
+    assert "less than 2 s" in result.problems[0].message
+
+
+# --- the same recording twice -------------------------------------------------------------------------------------
+
+SAME = wav(noise(77))
+
+
+def with_copies(judged: Packer, *rows: dict[str, str]) -> Judgement:
+    return judged([*normals(3), *rows], {cells["relative_path"]: SAME for cells in rows})
+
+
+def test_extra_training_copies_are_quarantined(judged: Packer) -> None:
+    result = with_copies(judged, row("a"), row("b", domain="source"), row("c"))
+
+    assert [verdicts(result)[name] for name in "abc"] == ["ok", "reject", "reject"]
+    assert rules(result) == ["clip.copy_train"] * 2
+    assert "copy of a," in result.problems[0].message
+
+
+def test_test_copies_only_warn(judged: Packer) -> None:
+    result = with_copies(judged, row("a", split="test"), row("b", split="test"))
+
+    assert [verdicts(result)[name] for name in "ab"] == ["ok", "warn"]
+    assert rules(result) == ["clip.copy"]
+
+
+def test_a_test_copy_of_a_training_normal_says_nothing_and_training_keeps_it(judged: Packer) -> None:
+    result = with_copies(judged, row("a", split="test", label="normal"), row("b"))
+
+    assert [verdicts(result)[name] for name in "ab"] == ["warn", "ok"]
+    assert reasons(result, "a") == ["clip.leak"]
+
+
+def test_a_training_normal_that_is_a_test_anomaly_is_quarantined(judged: Packer) -> None:
+    result = with_copies(judged, row("a"), row("b", split="test", label="anomaly"), row("c"))
+
+    assert [verdicts(result)[name] for name in "abc"] == ["reject", "ok", "reject"]
+    assert reasons(result, "a") == ["clip.contradiction"]
+
+
+def test_two_labels_for_one_test_recording_are_asked_about(judged: Packer) -> None:
+    result = with_copies(judged, row("a", split="test", label="normal"), row("b", split="test", label="anomaly"))
+
+    assert reasons(result, "a") == ["clip.two_labels"]
+    assert reasons(result, "b") == ["clip.two_labels", "clip.copy"]
+    assert verdicts(result)["a"] == verdicts(result)["b"] == "warn"
+
+
+def test_supplemental_copies_warn(judged: Packer) -> None:
+    result = with_copies(judged, *(row(name, split="supplemental", supp_type="noise") for name in "ab"))
+
+    assert [verdicts(result)[name] for name in "ab"] == ["ok", "warn"]
+
+
+def test_a_copy_under_another_header_is_found(judged: Packer) -> None:
+    pcm = np.round(noise(77) * 32767) / 32768
+    result = judged(
+        [*normals(3), row("a"), row("b")],
+        {"audio/a.wav": wav(pcm), "audio/b.wav": wav(pcm, subtype="PCM_24")},
+    )
+
+    assert rules(result) == ["clip.copy_train"]
+
+
+def test_quarantined_recordings_take_no_part_in_the_comparison(judged: Packer) -> None:
+    dead = wav(np.zeros(RATE))
+    result = judged([*normals(3), row("a"), row("b")], {"audio/a.wav": dead, "audio/b.wav": dead})
+
+    assert rules(result) == ["clip.dead", "clip.dead"]
+
+
+# --- assets -------------------------------------------------------------------------------------------------------
+
+
+def test_every_asset_gets_its_own_counts(judged: Packer) -> None:
+    rows = [
+        *normals(4),
+        row("s1", domain="source"),
+        row("t1", split="test", label="anomaly"),
+        row("t2", split="test", domain="source"),
+        row("x1", split="supplemental", supp_type="machine"),
+        row("bad"),
+        *normals(3, section_id="01"),
+    ]
+    first, second = judged(rows, {"audio/bad.wav": b"x"}).assets
+
+    assert (first.section_id, first.target, first.source, first.test) == ("00", 4, 1, 2)
+    assert (first.supplemental, first.quarantined, first.accepted) == (1, 1, True)
+    assert (second.section_id, second.target, second.quarantined) == ("01", 3, 0)
+
+
+def test_an_asset_with_too_few_normals_is_held_back_and_told_how_many_to_record(judged: Packer) -> None:
+    rows = [*normals(3), row("only", section_id="01"), row("tested", section_id="01", split="test")]
+    result = judged(rows)
+
+    assert result.verdict is Verdict.ACCEPTED_WITH_QUARANTINE
+    assert rules(result) == ["asset.normals"]
+    assert "fan/01 has 1 good" in result.problems[0].message
+    assert "Record 2 more" in result.problems[0].remedy
+    assert verdicts(result) == {"n0": "ok", "n1": "ok", "n2": "ok", "only": "reject", "tested": "reject"}
+    assert [asset.accepted for asset in result.assets] == [True, False]
+    assert result.accepted_clips["section_id"].unique().tolist() == ["00"]
+
+
+def test_a_package_in_which_no_asset_has_accepted_is_rejected(judged: Packer) -> None:
+    rows = [*normals(2), row("bad"), row("s", domain="source")]
+    result = judged(rows, {"audio/bad.wav": wav(np.zeros(RATE))})
+
+    assert result.verdict is Verdict.REJECTED
+    assert not result.bad_input
+    assert result.exit_code == 4
+    assert rules(result) == ["clip.dead", "asset.normals"]
+
+
+def test_normals_of_earlier_packages_count(judged: Packer) -> None:
+    tests_only = [row("t", split="test")]
+
+    assert judged(tests_only, known_normals=known("00", 3)).exit_code == 0
+    assert judged(tests_only, known_normals=known("00", 2)).exit_code == 4
+    assert judged(tests_only, known_normals=known("99", 3)).exit_code == 4
+    assert judged(normals(1), known_normals=known("00", 2)).exit_code == 0
+
+
+def test_a_recording_sent_again_does_not_count_twice(judged: Packer) -> None:
+    first = judged(normals(2))
+    again = frozenset(first.quality["content_sha256"].str[:16])
+
+    assert judged(normals(2), known_normals={("fan", "00"): again}).exit_code == 4
+    assert judged(normals(3), known_normals={("fan", "00"): again}).exit_code == 0
+
+
+def test_fewer_normals_than_recommended_warn(judged: Packer) -> None:
+    result = judged(normals(4), settings=OnboardSettings())
+
+    assert [(p.rule, p.severity) for p in result.problems] == [("asset.few_normals", Severity.WARN)]
+    assert "Record 6 more" in result.problems[0].remedy
+    assert result.verdict is Verdict.ACCEPTED
+
+
+def test_nothing_is_said_about_counts_while_the_table_is_broken(judged: Packer) -> None:
+    assert rules(judged([row("a", machine_type="toaster")])) == ["row.machine_type"]
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def test_threads_change_nothing(judged: Packer) -> None:
+    rows = [*normals(12), *(row(f"c{i}") for i in range(3))]
+    sounds = {f"audio/c{i}.wav": SAME for i in range(3)}
+    one, many = (judged(rows, sounds, workers=count) for count in (1, 4))
+
+    assert one.problems == many.problems
+    pd.testing.assert_frame_equal(one.quality, many.quality)
+    pd.testing.assert_frame_equal(one.metadata, many.metadata)
+
+
+def test_progress_counts_every_recording_that_is_there(judged: Packer) -> None:
+    done: list[int] = []
+    judged([*normals(5), row("gone")], {"audio/gone.wav": None}, progress=done.append)
+
+    assert sum(done) == 5
+
+
+# --- real recordings ----------------------------------------------------------------------------------------------
+
+
+def test_heavy_clipping_of_the_compressor_warns_and_quarantines_nothing(shared_data: Path) -> None:
+    with open_package(shared_data / "compressor.zip") as package:
+        result = judge(package)
+
+    assert result.verdict is Verdict.ACCEPTED
+    assert result.quality["verdict"].value_counts().to_dict() == {"ok": 125, "warn": 50}
+    assert set(rules(result)) == {"clip.clipped", "ask.confirmed_by"}
+    (asset,) = result.assets
+    assert (asset.target, asset.source, asset.test, asset.supplemental) == (10, 40, 100, 25)
+
+
+def test_the_motor_has_fourteen_test_copies_and_nothing_is_quarantined(shared_data: Path) -> None:
+    with open_package(shared_data / "motor.zip") as package:
+        result = judge(package)
+
+    assert result.verdict is Verdict.ACCEPTED
+    assert result.quality["verdict"].value_counts().to_dict() == {"ok": 206, "warn": 14}
+    assert rules(result).count("clip.copy") == 14
+    (asset,) = result.assets
+    assert (asset.target, asset.source, asset.test) == (11, 0, 209)
