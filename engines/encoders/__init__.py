@@ -1,0 +1,1 @@
+"""Encoders: a standardized spectrogram becomes patches that can be compared by cosine."""
