@@ -1,0 +1,178 @@
+"""What a package's page says, put into words and tables for its template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from schemas.problems import Problem, Severity
+from schemas.references import AssetResult, Verdict
+from tasks.report import words
+from tasks.report.words import Said, Words
+
+if TYPE_CHECKING:
+    from tasks.report.pages import PackagePage
+
+MAX_PLACES = 40
+"""Places listed a problem."""
+OPEN_PLACES = 8
+"""Places that are shown without a click."""
+MAX_NEXT_STEPS = 6
+"""Kinds of problems named on the first screen of a rejected package."""
+MAX_QUALITY_ROWS = 300
+"""Rows of the table of recordings; those with problems are kept first."""
+QUALITY_MEASURES = (
+    "duration_s",
+    "sample_rate",
+    "channels",
+    "rms",
+    "peak",
+    "clipping_ratio",
+    "silence_ratio",
+    "dc_offset",
+)
+"""Columns of the table of recordings, as `engines.quality` names them."""
+
+_VERDICT_ORDER = ("reject", "warn", "ok")
+
+
+def describe(page: PackagePage, say: Words) -> dict[str, Any]:
+    """What the template shows beside the page's own fields."""
+    measures = [name for name in QUALITY_MEASURES if name in page.quality_table.columns]
+    facts = [
+        (say("about.customer"), page.package.customer),
+        (say("about.package"), page.package.name),
+        (say("about.package_id"), page.package.package_id),
+        (say("about.run"), page.run_id),
+    ]
+    if page.prefect_run_id:
+        facts.append((say("about.prefect_run"), page.prefect_run_id))
+    return {
+        "verdict": _package_verdict(page, say),
+        "problems": _problem_groups(page.quality.problems, say),
+        "assets": [(say.machine(a.machine_type, a.section_id), _relative_link(a), a) for a in page.assets],
+        "intakes": [(say.machine(a.machine_type, a.section_id), a) for a in page.quality.assets],
+        "open_places": OPEN_PLACES,
+        "measures": measures,
+        "quality_rows": _quality_rows(page.quality_table, measures),
+        "facts": facts,
+    }
+
+
+def _package_verdict(page: PackagePage, say: Words) -> dict[str, Any]:
+    quality, errors = page.quality, sum(p.severity == Severity.ERROR for p in page.quality.problems)
+    if quality.verdict == Verdict.REJECTED:
+        kind = "bad_input" if quality.bad_input else "quality"
+        blocking = [p for p in quality.problems if p.severity == Severity.ERROR or p.rule.startswith("asset.")]
+        groups = _group(blocking, say)
+        return {
+            "tone": "bad",
+            "headline": say(f"verdict.rejected.{kind}"),
+            "lead": say(f"verdict.lead.{kind}", n=errors),
+            "next": groups[:MAX_NEXT_STEPS],
+            "more": max(0, len(groups) - MAX_NEXT_STEPS),
+        }
+    if quality.verdict == Verdict.ACCEPTED_WITH_QUARANTINE:
+        headline = say("verdict.accepted_with_quarantine", n=quality.quarantined)
+    else:
+        headline = say("verdict.accepted.warned" if quality.problems else "verdict.accepted")
+    tone = "good" if quality.verdict == Verdict.ACCEPTED else "caution"
+    return {"tone": tone, "headline": headline, "lead": say(f"verdict.lead.{quality.verdict}"), "next": [], "more": 0}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rule failed; cells are texts, `message` None where the group's title says it all."""
+
+    where: str
+    row: int | None
+    column: str | None
+    value: str | None
+    message: Said | None
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """All places where one rule failed and the remedy is the same; `columns` names the fields worth a column."""
+
+    title: Said
+    remedy: Said
+    count: int
+    places: Sequence[Place]
+    columns: Sequence[str]
+
+
+def _problem_groups(problems: Sequence[Problem], say: Words) -> list[tuple[Severity, int, list[ProblemGroup]]]:
+    """Problems by severity, the gravest first, then by rule and remedy in the order they were found."""
+    sections = []
+    for severity in (Severity.ERROR, Severity.REJECT, Severity.WARN):
+        mine = [problem for problem in problems if problem.severity == severity]
+        if mine:
+            sections.append((severity, len(mine), _group(mine, say)))
+    return sections
+
+
+def _group(problems: Sequence[Problem], say: Words) -> list[ProblemGroup]:
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.rule, problem.remedy), []).append(problem)
+    return [_problem_group(group, say) for group in groups.values()]
+
+
+def _problem_group(problems: Sequence[Problem], say: Words) -> ProblemGroup:
+    title = say.message(*problems)
+    alike = len({problem.message for problem in problems}) == 1
+    places = [
+        Place(
+            where=problem.file or problem.clip_id or say("problems.everywhere"),
+            row=problem.row,
+            column=problem.column,
+            value=problem.value,
+            message=None if alike else say.message(problem),
+        )
+        for problem in problems[:MAX_PLACES]
+    ]
+    named = any(problem.file or problem.clip_id for problem in problems)
+    columns = [
+        name
+        for name in ("row", "column", "value", "message")
+        if any(getattr(place, name) is not None for place in places)
+    ]
+    return ProblemGroup(title, say.remedy(problems[0]), len(problems), places if named or columns else [], columns)
+
+
+def _relative_link(asset: AssetResult) -> str | None:
+    """From the package's page to the asset's, which lies one folder down: `<asset>/report.html`."""
+    return asset.report and "/".join(asset.report.split("/")[-2:])
+
+
+def _quality_rows(table: pd.DataFrame, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows for the table of recordings, as texts, those with problems first."""
+    if table.empty:
+        return []
+    order = table["verdict"].map({name: i for i, name in enumerate(_VERDICT_ORDER)}) if "verdict" in table else 0
+    ranked = table.assign(_order=order).sort_values("_order", kind="stable").head(MAX_QUALITY_ROWS)
+    return [
+        {
+            "name": next((row[key] for key in ("clip_id", "relative_path") if not pd.isna(row[key])), words.DASH),
+            "verdict": row.get("verdict", "ok"),
+            "cells": [_measure_text(name, row[name]) for name in measures],
+        }
+        for row in ranked.to_dict("records")
+    ]
+
+
+def _measure_text(name: str, value: Any) -> str:
+    if value is None or pd.isna(value):
+        return words.DASH
+    if name in ("rms", "peak"):
+        return f"{20 * math.log10(value):.1f}" if value > 0 else "−∞"
+    if name.endswith("_ratio"):
+        return f"{value:.1%}" if value else "0 %"
+    if name in ("sample_rate", "channels"):
+        return f"{int(value):,}"
+    return f"{value:.3f}" if name == "dc_offset" else f"{value:.1f}"

@@ -1,0 +1,180 @@
+"""Every sentence of the pages in the reader's language, and numbers as people read them.
+
+`texts.yaml` holds three tables: `texts`, our own sentences by key; `phrases`, fixed English sentences of engines and
+metrics with their Korean; `rules`, the Korean of the rule table. Sentences that reach a page in finished English
+(a problem's message, a metric's note) are translated as a translation memory does it: the English template that made
+the sentence tells the facts in it, and the Korean template says them again. A sentence that no template knows stays
+English and is marked as such.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from schemas.machine_types import load_machine_types
+from schemas.problems import Problem
+from schemas.rules import RULES, Rule
+from schemas.settings import Language
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence and the language it came out in, which may not be the page's."""
+
+    text: str
+    language: Language
+
+
+class Words:
+    """The texts of one language.
+
+    Called with a key and facts it gives the sentence; a text with `one` and `other` forms chooses by the fact `n`.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self.language = language
+        self._texts = _load()["texts"]
+
+    def __call__(self, key: str, /, **facts: object) -> str:
+        text = self._texts[key][self.language]
+        if isinstance(text, dict):
+            text = text["one" if facts["n"] == 1 else "other"]
+        return str(text).format(**{name: _fact(value) for name, value in facts.items()})
+
+    def knows(self, key: str) -> bool:
+        """Whether there is a text of that key."""
+        return key in self._texts
+
+    def translate(self, sentence: str) -> Said:
+        """A fixed sentence of an engine or a metric in the page's language."""
+        if self.language == "en":
+            return Said(sentence, "en")
+        for phrase in _load()["phrases"]:
+            facts = recover_facts(phrase["en"], sentence)
+            if facts is not None:
+                return Said(fill(phrase["ko"], facts), "ko")
+        return Said(sentence, "en")
+
+    def message(self, *problems: Problem) -> Said:
+        """What is wrong; of several problems of one rule, with the range of facts in which they differ."""
+        return self._rule_text(problems, "what")
+
+    def remedy(self, problem: Problem) -> Said:
+        """What to do about it."""
+        return self._rule_text([problem], "remedy")
+
+    def _rule_text(self, problems: Sequence[Problem], part: str) -> Said:
+        """The part of the rule's text that the problems have in common; the first one's own where it is not ours."""
+        first = problems[0]
+        rule, korean = RULES.get(first.rule), _load()["rules"].get(first.rule)
+        facts = [_facts_of(rule, problem) for problem in problems] if rule else [None]
+        known = [each for each in facts if each is not None]
+        if rule is None or len(known) < len(problems) or (self.language == "ko" and korean is None):
+            return Said(first.message if part == "what" else first.remedy, "en")
+        common = {name: merge_facts([each[name] for each in known]) for name in known[0]}
+        if self.language == "en":
+            return Said(fill(getattr(rule, part), common), "en")
+        return Said(fill(korean[part], {name: self._fact(name, text) for name, text in common.items()}), "ko")
+
+    def _fact(self, name: str, text: str) -> str:
+        """A fact of a rule's sentence in the page's language, where it is words: a machine, a reason."""
+        if name == "asset" and "/" in text:
+            return self.machine(*text.split("/", 1))
+        return self.translate(text).text if name in ("why", "hint") else text
+
+    def machine(self, machine_type: str, section_id: str) -> str:
+        """An asset by its type's name in the page's language and its section: `compressor 00`, `압축기 00`."""
+        kind = load_machine_types().get(machine_type)
+        name = getattr(kind, self.language, None) or machine_type
+        return f"{name} {section_id}"
+
+
+def _facts_of(rule: Rule, problem: Problem) -> dict[str, str] | None:
+    what, remedy = recover_facts(rule.what, problem.message), recover_facts(rule.remedy, problem.remedy)
+    return None if what is None or remedy is None else remedy | what
+
+
+def fill(template: str, facts: Mapping[str, str]) -> str:
+    """`template.format(…)` with facts that are texts already, whatever format the template asks of them."""
+    return "".join(
+        literal + (facts[name] if name else "") for literal, name, _, _ in string.Formatter().parse(template)
+    )
+
+
+def merge_facts(facts: Sequence[str]) -> str:
+    """One text for several: the fact they share, the range of numbers of one unit, or `…`."""
+    if len(set(facts)) == 1:
+        return facts[0]
+    numbers = [re.fullmatch(r"(-?\d+(?:\.\d+)?)(\D*)", fact) for fact in facts]
+    if all(numbers) and len({found[2] for found in numbers if found}) == 1:
+        in_order = sorted(facts, key=lambda fact: float(re.findall(r"-?[\d.]+", fact)[0]))
+        return f"{in_order[0]}–{in_order[-1]}"
+    return "…"
+
+
+def recover_facts(template: str, sentence: str) -> dict[str, str] | None:
+    """The facts with which `template.format(…)` gave `sentence`, as texts; None where it cannot have."""
+    match = _template_pattern(template).fullmatch(sentence)
+    return match.groupdict() if match else None
+
+
+@cache
+def _template_pattern(template: str) -> re.Pattern[str]:
+    parts, seen = [], set()
+    for literal, name, _, _ in string.Formatter().parse(template):
+        parts.append(re.escape(literal))
+        if name:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.*?)")
+            seen.add(name)
+    return re.compile("".join(parts), re.DOTALL)
+
+
+@cache
+def _load() -> Mapping[str, Any]:
+    text = resources.files("tasks.report").joinpath("texts.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def _fact(value: object) -> object:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` to so many decimals; a dash for None."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def rate(value: float | None) -> str:
+    """A rate a day, two significant digits below ten: `0.69`, `7.4`, `131`; a dash for None."""
+    if value is None:
+        return DASH
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"
+
+
+def probability(value: float | None) -> str:
+    """A p-value to two significant digits, never rounded to zero."""
+    return DASH if value is None else f"{value:.2g}" if value >= 1e-4 else "<0.0001"
+
+
+def size(n_bytes: int) -> str:
+    """`812 kB`, `34.2 MB`, `1.20 GB`."""
+    if n_bytes < 1_000_000:
+        return f"{n_bytes / 1e3:,.0f} kB"
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.2f} GB"
+
+
+def hertz(value: float) -> str:
+    """`430 Hz`, `3.2 kHz`."""
+    return f"{value:.0f} Hz" if value < 1000 else f"{value / 1000:.1f} kHz"

@@ -1,0 +1,142 @@
+"""The pages in a real browser: they load whole, fetch nothing, and fit a phone and a desk."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.rules import report
+from schemas.settings import QaLimits
+from tasks.report.pages import render_asset_page, render_package_page
+
+PHONE, DESK = 390, 1280
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+_PROBE = """<!doctype html><meta charset="utf-8"><body style="margin:0">
+<iframe src="page.html" style="border:0;width:WIDTHpx;height:2000px"></iframe><pre id="found"></pre><script>
+const frame = document.querySelector("iframe");
+const found = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const images = [...page.images], players = [...page.querySelectorAll("audio")];
+  return {
+    images: images.map(image => image.complete ? image.naturalWidth : -1),
+    players: players.map(player => player.error ? -1 : player.readyState),
+    durations: players.map(player => player.duration),
+    overflow: root.scrollWidth - root.clientWidth,
+    title: page.title,
+    scripts: page.scripts.length,
+    dark: page.defaultView.matchMedia("(prefers-color-scheme: dark)").matches,
+    background: page.defaultView.getComputedStyle(page.body).backgroundColor,
+  };
+};
+const tell = () => { document.getElementById("found").textContent = JSON.stringify(found()); };
+frame.addEventListener("load", () => {
+  const started = Date.now();
+  const wait = () => {
+    const now = found();
+    const ready = now.images.every(width => width > 0) && now.players.every(state => state >= 1);
+    if (ready || Date.now() - started > 8000) { tell(); } else { setTimeout(wait, 50); }
+  };
+  wait();
+});
+</script>"""
+
+
+@dataclass(frozen=True)
+class Browser:
+    """Headless Chromium with a profile of its own."""
+
+    binary: str
+    folder: Path
+
+    def dump(self, address: Path, *flags: str) -> str:
+        """The document at `address` after it has settled, as HTML."""
+        done = subprocess.run(
+            [self.binary, *_FLAGS, f"--user-data-dir={self.folder / 'profile'}", "--timeout=10000",
+             "--allow-file-access-from-files", *flags, "--dump-dom", address.as_uri()],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    def look(self, page: str, *flags: str, width: int = DESK) -> dict[str, Any]:
+        """What a window `width` pixels wide makes of the page."""
+        (self.folder / "page.html").write_text(page, encoding="utf-8")
+        probe = self.folder / "probe.html"
+        probe.write_text(_PROBE.replace("WIDTH", str(width)), encoding="utf-8")
+        found = re.search(r'<pre id="found">(.+?)</pre>', self.dump(probe, *flags))
+        assert found is not None, "the page did not load"
+        return dict(json.loads(html.unescape(found[1])))
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if binary is None:
+        pytest.skip("no chromium on this machine; install Debian's package chromium to look at pages")
+    return Browser(binary, tmp_path)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_pictures_and_sound_load_and_nothing_overflows(
+    browser: Browser, make_asset_page: Any, make_clip: Any, language: Any, width: int
+) -> None:
+    worst = [make_clip(0, regions=[(0.2, 0.9)]), make_clip(1, clip_id="아주긴클립이름_" * 8)]
+    seen = browser.look(render_asset_page(make_asset_page(language=language, worst=worst)), width=width)
+    assert len(seen["images"]) == 2 + 2 * len(worst)
+    assert min(seen["images"]) > 0
+    assert len(seen["players"]) == len(worst)
+    assert min(seen["players"]) >= 1
+    assert seen["durations"] == pytest.approx([2.0, 2.0], abs=0.01)
+    assert seen["overflow"] <= 0
+    assert seen["scripts"] == 0
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_a_package_page_fits_too(browser: Browser, make_package_page: Any, width: int) -> None:
+    problems = (
+        report("row.path", file="metadata.csv", row=3, column="relative_path", value="../" * 60, why="parent folder"),
+        report("clip.short", limits=QaLimits(), file="audio/" + "long-name-" * 12 + ".wav", measured=0.3),
+    )
+    seen = browser.look(render_package_page(make_package_page(report={"problems": problems})), width=width)
+    assert seen["overflow"] <= 0
+
+
+def test_a_page_follows_the_readers_scheme(browser: Browser, make_package_page: Any) -> None:
+    page = render_package_page(make_package_page())
+    light = browser.look(page, "--blink-settings=preferredColorScheme=1")
+    dark = browser.look(page, "--blink-settings=preferredColorScheme=0")
+    assert (light["dark"], dark["dark"]) == (False, True)
+    assert light["background"] != dark["background"]
+
+
+def test_a_page_opened_from_disk_makes_no_request(browser: Browser, make_asset_page: Any) -> None:
+    page, log = browser.folder / "page.html", browser.folder / "net.json"
+    # Without its policy, which would hide what the page asks for.
+    text, policies = re.subn(
+        r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_asset_page(make_asset_page())
+    )
+    assert policies == 1
+    page.write_text(text, encoding="utf-8")
+    browser.dump(page, f"--log-net-log={log}")
+    addresses = set(re.findall(r'"url":"(https?:[^"]+)"', log.read_text(encoding="utf-8")))
+    # The browser itself calls home, to its makers and nobody else.
+    assert {a for a in addresses if not re.match(r"https?://[\w.-]*\.(google|googleapis|gvt1)\.com/", a)} == set()
