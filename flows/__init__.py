@@ -1,0 +1,1 @@
+"""The order of steps: one flow a stage, and `onboard` composed of them."""

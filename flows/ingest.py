@@ -1,0 +1,15 @@
+"""ingest: a package path or store key → `Package`; the raw upload is kept as it came."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.references import Package
+from schemas.settings import OnboardSettings
+from tasks.intake import receive_package
+
+
+@flow(name="ingest", flow_run_name="ingest-{customer}", validate_parameters=False)
+def ingest(source: str, customer: str, store: str, settings: OnboardSettings) -> Package:
+    """Receive what a customer sent."""
+    return receive_package(source, customer, store, settings)

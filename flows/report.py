@@ -1,0 +1,29 @@
+"""report: everything a run found → pages, `metrics.json`, library, and last the manifest."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from schemas.references import Calibrated, Dataset, Package, QualityReport, Run, Stage
+from tasks.publishing import finish_run, join_library, write_metrics
+from tasks.reporting import write_asset_page, write_package_page
+from tasks.runs import Manifest
+
+
+@flow(name="report", flow_run_name="report-{package.short_id}")
+def report(
+    package: Package,
+    quality: QualityReport,
+    dataset: Dataset | None,
+    assets: list[Calibrated],
+    reused: list[Stage],
+    run: Run,
+) -> Manifest:
+    """Hand the run over; a refused package has no dataset and gets its page and manifest all the same."""
+    for calibrated in assets:
+        write_asset_page(calibrated, package, quality, run)
+    write_package_page(package, quality, assets, run)
+    if dataset is not None:
+        write_metrics(dataset, quality, run)
+        join_library(dataset, package, run)
+    return finish_run(package, quality, assets, reused, run)

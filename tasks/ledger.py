@@ -1,0 +1,136 @@
+"""An asset's ledger: every recording the asset ever got, over all packages.
+
+One row a standardized segment. Rows are never removed; a recording that comes twice is entered once. What the
+engines learn from depends on the set of recordings alone, not on the packages or the order they came in, so
+two half packages make the same asset as the whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import pandas as pd
+
+from engines.base import Clip, ClipSet
+from schemas.references import Asset, Run
+from tasks import keys
+from tasks.clip_files import from_flac
+from tasks.runs import digest
+from tasks.store import ObjectStore
+
+IDENTITY = ["recording_id", "segment", "split", "domain", "label", "supp_type"]
+"""What makes a row the same row; a test row's clip id counts too, since each clip sent is owed a score."""
+
+
+class Role(StrEnum):
+    """What a recording is to its asset."""
+
+    TARGET = "target"
+    """A normal recording of the asset's own domain: engines learn from it, thresholds rest on it."""
+    SOURCE = "source"
+    """A normal recording of another domain of the same machine."""
+    NOISE = "noise"
+    """The place without the machine."""
+    MACHINE = "machine"
+    """The machine without the place's noise."""
+    TEST = "test"
+    """A recording to judge."""
+
+
+def role_of(split: str, domain: str, supp_type: str | None) -> Role:
+    """The role of a row of the strict table."""
+    if split == "test":
+        return Role.TEST
+    if split == "supplemental":
+        return Role.NOISE if supp_type == "noise" else Role.MACHINE
+    return Role.TARGET if domain == "target" else Role.SOURCE
+
+
+def read_ledger(store: ObjectStore, key: str) -> pd.DataFrame:
+    """The ledger at `key`; an empty frame where the asset is new."""
+    return store.get_frame(key) if store.exists(key) else pd.DataFrame()
+
+
+def known_normals(store: ObjectStore, customer: str, *, besides: str) -> dict[tuple[str, str], frozenset[str]]:
+    """Ids of the target normals that the customer's assets hold from packages other than `besides`.
+
+    Keyed by (machine_type, section_id).
+    """
+    known: dict[tuple[str, str], frozenset[str]] = {}
+    for key in store.list_keys(f"assets/{customer}/"):
+        if not key.endswith("/ledger.parquet"):
+            continue
+        ledger = store.get_frame(key)
+        rows = ledger[(ledger["role"] == Role.TARGET) & (ledger["package"] != besides)]
+        for (machine_type, section), group in rows.groupby(["machine_type", "section_id"]):
+            known[str(machine_type), str(section)] = frozenset(group["recording_id"])
+    return known
+
+
+def join(ledger: pd.DataFrame, arrived: pd.DataFrame, *, package_id: str) -> pd.DataFrame:
+    """The ledger with a package's rows of this asset entered, sorted by recording.
+
+    What the same package entered before is replaced, so that joining twice changes nothing. A recording that
+    another package brought stays entered once. A clip id that the asset knows for another recording gets the
+    package's first eight digits behind it, so that ids stay unique within an asset.
+    """
+    rows = arrived.assign(package=package_id)
+    if not ledger.empty:
+        others = ledger[ledger["package"] != package_id]
+        present = set(_identities(others))
+        rows = rows[[identity not in present for identity in _identities(rows)]]
+        owners = dict(zip(others["clip_id"], others["recording_id"], strict=True))
+        taken = [owners.get(c, r) != r for c, r in zip(rows["clip_id"], rows["recording_id"], strict=True)]
+        rows = rows.assign(clip_id=rows["clip_id"].mask(taken, rows["clip_id"] + f"@{package_id[:8]}"))
+        rows = pd.concat([part for part in (others, rows) if len(part)])
+    return rows.sort_values(["recording_id", "split", "clip_id", "segment"]).reset_index(drop=True)
+
+
+def _identities(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    said = rows[IDENTITY].astype("string").fillna("")
+    said["clip_id"] = rows["clip_id"].astype("string").where(rows["split"] == "test", "")
+    return list(said.itertuples(index=False, name=None))
+
+
+def ledger_version(ledger: pd.DataFrame) -> str:
+    """Sixteen hex digits over what the ledger says, free of the packages and their order."""
+    return digest(*sorted("\x1f".join(identity) for identity in _identities(ledger)))
+
+
+def describe_asset(run: Run, ledger: pd.DataFrame, *, ledger_key: str) -> Asset:
+    """The reference to one asset at this ledger."""
+    first = ledger.iloc[0]
+    recordings = ledger.groupby("role")["recording_id"].nunique()
+    tests = ledger[(ledger["role"] == Role.TEST) & (ledger["segment"] == 0)]
+    return Asset(
+        customer=run.customer,
+        machine_type=first["machine_type"],
+        section_id=first["section_id"],
+        asset_id=keys.asset_id(first["machine_type"], first["section_id"]),
+        ledger_key=ledger_key,
+        ledger_version=ledger_version(ledger),
+        target=int(recordings.get(Role.TARGET, 0)),
+        source=int(recordings.get(Role.SOURCE, 0)),
+        test=len(tests),
+    )
+
+
+def rows_of(ledger: pd.DataFrame, roles: Iterable[Role]) -> pd.DataFrame:
+    """The rows of some roles, in the ledger's order."""
+    return ledger[ledger["role"].isin(list(roles))].reset_index(drop=True)
+
+
+def clip_set(store: ObjectStore, rows: pd.DataFrame) -> ClipSet:
+    """The clips of ledger rows, read from the store one at a time."""
+    audio = rows["audio"].tolist()
+    clips = [
+        Clip(
+            row.clip_id if row.segment == 0 else f"{row.clip_id}#{row.segment}",
+            row.recording_id,
+            int(row.sample_rate),
+            float(row.bandwidth_hz),
+        )
+        for row in rows.itertuples()
+    ]
+    return ClipSet(clips, lambda i: from_flac(store.get(audio[i]), key=audio[i]))

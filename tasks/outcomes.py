@@ -1,0 +1,89 @@
+"""How an onboarding ends: done, refused, or only planned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from prefect import State, get_client
+from prefect.context import FlowRunContext
+from prefect.states import Failed
+
+from schemas.problems import Severity
+from schemas.references import (
+    AssetResult,
+    OnboardResult,
+    QualityReport,
+    Reference,
+    Run,
+    Selection,
+    Stage,
+    Verdict,
+)
+from tasks.publishing import publish_artifacts
+from tasks.runs import Manifest
+from tasks.store import open_store
+
+ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
+REJECTED = "Rejected"
+"""Name of the state in which the run of a refused package ends."""
+
+
+def name_flow_run(name: str) -> None:
+    """Rename the flow run that is under way, once its package has an id."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, name=name)
+
+
+def conclude(manifest: Manifest) -> OnboardResult | State[OnboardResult]:
+    """Publish the run's artifacts and give its result, for a refused package as a failed state with the remedy."""
+    publish_artifacts(manifest)
+    if manifest.result.verdict is not Verdict.REJECTED:
+        return manifest.result
+    blocking = [problem for problem in manifest.quality.problems if problem.severity is not Severity.WARN]
+    first = "; ".join(str(problem) for problem in blocking[:3])
+    more = f" … and {len(blocking) - 3} more in the report" if len(blocking) > 3 else ""
+    return Failed(name=REJECTED, message=f"{first}{more}", data=manifest.result)
+
+
+def reused_stages(**stages: Sequence[Reference]) -> list[Stage]:
+    """Names of the stages all of whose outputs lay in the store already."""
+    return [stage for stage in ALL_STAGES if (outputs := stages.get(stage)) and all(o.reused for o in outputs)]
+
+
+def describe_plan(quality: QualityReport, selections: Sequence[Selection], run: Run) -> OnboardResult:
+    """What a dry run found: the verdict and the engine each asset would get."""
+    table = open_store(run.store).get_frame(quality.quality_key)
+    return OnboardResult(
+        customer=run.customer,
+        package=run.package_id,
+        run_id=run.run_id,
+        verdict=quality.verdict,
+        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
+        reused=(),
+        assets=tuple(_planned(selection) for selection in selections),
+    )
+
+
+def _planned(selection: Selection) -> AssetResult:
+    asset = selection.asset
+    return AssetResult(
+        machine_type=asset.machine_type,
+        section_id=asset.section_id,
+        engine=selection.engine,
+        encoder=selection.encoder,
+        n_target=asset.target,
+        n_source=asset.source,
+        n_test=asset.test,
+        auc=None,
+        pauc=None,
+        auc_source=None,
+        auc_target=None,
+        threshold=None,
+        certified=None,
+        alarms_per_day=None,
+        report=None,
+    )

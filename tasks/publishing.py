@@ -1,0 +1,204 @@
+"""Hand a run over: metrics, library, artifacts of the Prefect UI, the growth event, and last the manifest."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import get_run_context
+from prefect.events import emit_event
+
+from engines.metrics import AssetMetrics, macro
+from schemas.problems import Problem
+from schemas.references import (
+    AssetResult,
+    Calibrated,
+    Dataset,
+    OnboardResult,
+    Package,
+    QualityReport,
+    Run,
+    Selection,
+    Stage,
+    Verdict,
+)
+from tasks import keys
+from tasks.gate import still_stands
+from tasks.ledger import Role, known_normals
+from tasks.logbook import note
+from tasks.runs import Manifest, checksums, manifest_key, versions
+from tasks.store import ObjectStore, open_store
+
+SHOWN_PROBLEMS = 500
+"""Rows of a problem table in the Prefect UI; the report has them all."""
+
+
+@task(name="Look for a finished run", task_run_name="Look whether run {run.run_id} was finished before")
+def find_finished_run(run: Run) -> Manifest | None:
+    """The manifest of this very run, if it was finished before and would come out the same today."""
+    store = open_store(run.store)
+    if not store.exists(manifest_key(run)):
+        return None
+    manifest = store.get_model(manifest_key(run), Manifest)
+    known = known_normals(store, run.customer, besides=run.package_id)
+    if not still_stands(manifest.quality, known):
+        return None
+    note(f"Run {run.run_id} was finished before: its outputs serve again")
+    return manifest.model_copy(update={"result": manifest.result.model_copy(update={"reused": get_args(Stage)})})
+
+
+@task(name="Write metrics.json", task_run_name="Write metrics.json")
+def write_metrics(dataset: Dataset, quality: QualityReport, run: Run) -> None:
+    """Metrics of every asset and their means, with the settings, versions, data and counts behind them."""
+    store = open_store(run.store)
+    assets = {
+        asset.asset_id: store.get_model(
+            keys.run(run.customer, run.run_id, f"{asset.asset_id}/metrics.json"), AssetMetrics
+        )
+        for asset in dataset.assets
+    }
+    document = {
+        "package": run.package_id,
+        "synthetic": quality.synthetic,
+        "assets": {name: metrics.model_dump(mode="json") for name, metrics in assets.items()},
+        "macro": macro(list(assets.values())).model_dump(mode="json") if assets else None,
+        "counts": {
+            asset.asset_id: {"target": asset.target, "source": asset.source, "test": asset.test}
+            for asset in dataset.assets
+        },
+        "ledgers": {asset.asset_id: asset.ledger_version for asset in dataset.assets},
+        "settings": run.settings.model_dump(mode="json"),
+        "code": run.code_version,
+        "versions": versions(),
+    }
+    store.put(keys.run(run.customer, run.run_id, "metrics.json"), (json.dumps(document, indent=2) + "\n").encode())
+
+
+@task(name="Add the normals to the library", task_run_name="Add the normals of {package.name} to the library")
+def join_library(dataset: Dataset, package: Package, run: Run) -> None:
+    """File the accepted normals by machine type, and say by an event that the source has grown."""
+    store = open_store(run.store)
+    segments = store.get_frame(dataset.metadata_key)
+    normals = segments[segments["role"].isin([Role.TARGET, Role.SOURCE])]
+    for machine_type, rows in normals.groupby("machine_type"):
+        key = keys.library(str(machine_type), run.customer, package.package_id)
+        if not store.exists(key):
+            store.put_frame(key, rows.reset_index(drop=True))
+            _say_source_has_grown(str(machine_type), rows, run)
+
+
+def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
+    emit_event(
+        "alp.source.grown",
+        resource={"prefect.resource.id": f"alp.library.{machine_type}", "prefect.resource.name": machine_type},
+        payload={
+            "machine_type": machine_type,
+            "customer": run.customer,
+            "package": run.package_id,
+            "recordings": int(rows["recording_id"].nunique()),
+            "hours": round(float(rows["duration_s"].sum()) / 3600, 4),
+        },
+    )
+
+
+@task(name="Publish artifacts", task_run_name="Publish the summary of {manifest.package.name}")
+def publish_artifacts(manifest: Manifest) -> None:
+    """A summary and two tables for the Prefect UI."""
+    package, quality, run = manifest.package, manifest.quality, manifest.run
+    store = open_store(run.store)
+    report = store.location(keys.run(run.customer, run.run_id, "report.html"))
+    create_markdown_artifact(
+        key=f"summary-{package.short_id}", markdown=_summary(manifest, report), description=package.name
+    )
+    if quality.problems:
+        create_table_artifact(
+            key=f"problems-{package.short_id}",
+            table=[_problem_row(problem) for problem in quality.problems[:SHOWN_PROBLEMS]],
+            description=f"What the quality gate says of {package.name} (at most {SHOWN_PROBLEMS})",
+        )
+    if manifest.result.assets:
+        create_table_artifact(
+            key=f"selection-{package.short_id}",
+            table=[row for asset in manifest.result.assets for row in _selection_rows(store, asset, run)],
+            description="Which engine, and why",
+        )
+
+
+def _problem_row(problem: Problem) -> dict[str, str]:
+    return {
+        "severity": problem.severity,
+        "place": problem.place,
+        "value": problem.value or "",
+        "what": problem.message,
+        "remedy": problem.remedy,
+    }
+
+
+def _selection_rows(store: ObjectStore, asset: AssetResult, run: Run) -> list[dict[str, object]]:
+    asset_id = keys.asset_id(asset.machine_type, asset.section_id)
+    selection = store.get_model(keys.run(run.customer, run.run_id, f"{asset_id}/selection.json"), Selection)
+    return [{"asset": asset_id, **criterion.model_dump(exclude={"reused"})} for criterion in selection.criteria]
+
+
+def _summary(manifest: Manifest, report: str) -> str:
+    quality, assets = manifest.quality, manifest.result.assets
+    head = [
+        f"# {manifest.package.name}: {quality.verdict.replace('_', ' ')}",
+        "",
+        f"{quality.clips} clips: {quality.ok} good, {quality.warned} with a note, {quality.quarantined} held back."
+        + (" Synthetic: proves the path, not the performance." if quality.synthetic else ""),
+        "",
+    ]
+    table = [
+        "| asset | engine | normals | AUC | threshold | false alarms a day |",
+        "|---|---|---|---|---|---|",
+        *(_summary_row(asset) for asset in assets),
+    ]
+    remedies = [f"- {problem}" for problem in quality.problems[:10]] if quality.verdict is Verdict.REJECTED else []
+    return "\n".join([*head, *(table if assets else []), *remedies, "", f"Report: `{report}`"])
+
+
+def _summary_row(asset: AssetResult) -> str:
+    auc = "–" if asset.auc is None else f"{asset.auc:.3f}"
+    how = "certified" if asset.certified else "modelled"
+    return (
+        f"| {asset.machine_type} {asset.section_id} | {asset.engine.upper()} ({asset.encoder}) | {asset.n_target} |"
+        f" {auc} | {asset.threshold:.4g} | {asset.alarms_per_day:.2g} ({how}) |"
+    )
+
+
+@task(name="Finish the run", task_run_name="Finish run {run.run_id}")
+def finish_run(
+    package: Package, quality: QualityReport, assets: list[Calibrated], reused: list[Stage], run: Run
+) -> Manifest:
+    """Write the manifest, which makes the run finished."""
+    store = open_store(run.store)
+    table = store.get_frame(quality.quality_key)
+    result = OnboardResult(
+        customer=run.customer,
+        package=package.package_id,
+        run_id=run.run_id,
+        verdict=quality.verdict,
+        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
+        reused=tuple(reused),
+        assets=tuple(asset.result for asset in assets),
+    )
+    manifest = Manifest(
+        run=run,
+        package=package,
+        quality=quality,
+        result=result,
+        prefect_run_id=_prefect_run_id(),
+        versions=versions(),
+        objects=checksums(store, f"runs/{run.customer}/{run.run_id}/"),
+    )
+    store.put_model(manifest_key(run), manifest)
+    return manifest
+
+
+def _prefect_run_id() -> str | None:
+    context = get_run_context()
+    return str(context.task_run.flow_run_id) if hasattr(context, "task_run") else None

@@ -1,0 +1,80 @@
+"""What makes a run the same run: its id, its manifest, and when a finished one still stands.
+
+`run_id` = hash(package id, customer, settings, code version). The manifest is written last: a run folder
+without one is a run that was cut off, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.references import OnboardResult, Package, QualityReport, Run
+from schemas.settings import OnboardSettings
+from tasks import keys
+from tasks.store import ObjectStore
+
+_ROOMS_THAT_COMPUTE = ("schemas", "engines", "tasks", "flows")
+
+REPORTED_PACKAGES = ("numpy", "pandas", "prefect", "scikit-learn", "scipy", "soundfile", "soxr", "torch")
+
+
+class Manifest(BaseModel):
+    """The last object a run writes: what was asked, by which code, and what came out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Run
+    package: Package
+    quality: QualityReport
+    result: OnboardResult
+    prefect_run_id: str | None = Field(description="The flow run that finished it; differs between repeats.")
+    versions: dict[str, str]
+    objects: dict[str, str] = Field(description="SHA-256 of every object the run handed over, by key.")
+
+
+@cache
+def code_version() -> str:
+    """Release and a hash of the code that computes, so that changed code never reuses old results."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for room in _ROOMS_THAT_COMPUTE:
+        for path in sorted((root / room).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{metadata.version('alp')}+{digest.hexdigest()[:12]}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in REPORTED_PACKAGES}
+
+
+def digest(*parts: str) -> str:
+    """Sixteen hex digits over `parts`, none of which can run into the next."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def name_run(package: Package, store: str, settings: OnboardSettings) -> Run:
+    """The run that onboards `package` with `settings` and this code."""
+    return Run(
+        run_id=digest(package.customer, package.package_id, settings.digest(), code_version()),
+        customer=package.customer,
+        package_id=package.package_id,
+        store=store,
+        settings=settings,
+        code_version=code_version(),
+    )
+
+
+def manifest_key(run: Run) -> str:
+    return keys.run(run.customer, run.run_id, "manifest.json")
+
+
+def checksums(store: ObjectStore, prefix: str) -> dict[str, str]:
+    """SHA-256 of every object under `prefix`, by key."""
+    return {key: hashlib.sha256(store.get(key)).hexdigest() for key in store.list_keys(prefix)}

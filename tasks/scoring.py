@@ -1,0 +1,116 @@
+"""Fit the chosen engine on an asset's normals, and score the asset's test recordings with it.
+
+A model's version is a hash of everything that decides its numbers, so a model that is there never needs
+fitting again. Scores of recordings are kept beside the model, so a recording is scored once per model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+
+from engines.base import recording_scores
+from schemas.references import Model, Run, Scores, Selection
+from tasks import keys
+from tasks.engines import load_encoder, load_engine, new_engine
+from tasks.ledger import Role, clip_set, rows_of
+from tasks.logbook import note
+from tasks.progress import track
+from tasks.runs import digest
+from tasks.store import ObjectStore, open_store
+
+SCORING_BATCH = 256
+"""Recordings scored between two writes: what a killed run loses at most."""
+
+
+@task(name="Fit the engine", task_run_name="Fit engine {selection.engine} for {selection.asset.asset_id}")
+def fit_engine(selection: Selection, run: Run) -> Model:
+    """Fit on the asset's target normals, unless that model lies there already."""
+    store, asset = open_store(run.store), selection.asset
+    normals = rows_of(store.get_frame(asset.ledger_key), [Role.TARGET])
+    version = model_version(selection, normals, run)
+    model = Model(
+        asset=asset,
+        version=version,
+        prefix=keys.model(asset.customer, asset.asset_id, version),
+        engine=selection.engine,
+        encoder=selection.encoder,
+    )
+    if store.exists(f"{model.prefix}/engine.json"):
+        return model.model_copy(update={"reused": True})
+    engine = new_engine(selection.engine, selection.encoder, seed=run.settings.seed)
+    clips = clip_set(store, normals)
+    with track(f"Learning {asset.asset_id}", total=len(clips)) as advance:
+        engine.fit(clips, progress=advance)
+    note(f"Fitted on {asset.target} normal recordings")
+    with tempfile.TemporaryDirectory(prefix="alp-") as name:
+        folder = Path(name)
+        engine.save(folder)
+        _file_model(store, model.prefix, folder)
+    return model
+
+
+def model_version(selection: Selection, normals: pd.DataFrame, run: Run) -> str:
+    """Hash of the normals, the engine, the settings and the code; free of packages and their order."""
+    return digest(
+        selection.engine,
+        load_encoder(selection.encoder).identity.digest,
+        run.settings.standardize.digest(),
+        run.settings.alarm.digest(),
+        str(run.settings.seed),
+        run.code_version,
+        *sorted(f"{row.recording_id}#{row.segment}" for row in normals.itertuples()),
+    )
+
+
+def _file_model(store: ObjectStore, prefix: str, folder: Path) -> None:
+    """`engine.json` last: a model folder without it was cut off and is written again."""
+    paths = sorted(folder.iterdir(), key=lambda path: path.name == "engine.json")
+    for path in paths:
+        store.put_file(f"{prefix}/{path.name}", path)
+
+
+@task(name="Score the recordings", task_run_name="Score the recordings of {model.asset.asset_id}")
+def score_recordings(selection: Selection, model: Model, run: Run) -> Scores:
+    """Score every test recording on the asset's ledger that this model has not scored yet."""
+    store = open_store(run.store)
+    tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST]).drop_duplicates(["recording_id", "segment"])
+    key = f"{model.prefix}/scores.parquet"
+    scored = store.get_frame(key) if store.exists(key) else _no_scores()
+    missing = [name for name in dict.fromkeys(tests["recording_id"]) if name not in set(scored["recording_id"])]
+    if not store.exists(key):
+        store.put_frame(key, scored)
+    note(f"{len(missing)} recordings to score, {len(scored)} scored before")
+    if missing:
+        _score_missing(store, model, tests, missing, scored, key)
+    return Scores(
+        selection=selection,
+        model=model,
+        key=key,
+        recordings=tests["recording_id"].nunique(),
+        reused=model.reused and not missing,
+    )
+
+
+def _no_scores() -> pd.DataFrame:
+    return pd.DataFrame({"recording_id": pd.Series(dtype="str"), "score": pd.Series(dtype="float64")})
+
+
+def _score_missing(
+    store: ObjectStore, model: Model, tests: pd.DataFrame, missing: list[str], scored: pd.DataFrame, key: str
+) -> None:
+    with (
+        store.local_folder(model.prefix) as folder,
+        track(f"Scoring {model.asset.asset_id}", total=int(tests["recording_id"].isin(missing).sum())) as advance,
+    ):
+        engine = load_engine(folder, model.encoder)
+        for start in range(0, len(missing), SCORING_BATCH):
+            batch = missing[start : start + SCORING_BATCH]
+            clips = clip_set(store, tests[tests["recording_id"].isin(batch)].reset_index(drop=True))
+            scores = recording_scores(clips, engine.decision_function(clips, progress=advance))
+            fresh = pd.DataFrame({"recording_id": clips.recordings, "score": scores})
+            scored = pd.concat([part for part in (scored, fresh) if len(part)], ignore_index=True)
+            store.put_frame(key, scored)

@@ -1,0 +1,181 @@
+"""Bring a package's good clips into standard form and file the package, wholly or not at all.
+
+The package's folder counts as filed once its `quality.json` is there; that object is written last. Clip
+objects are named by what they hold, so a step that was cut off finds its clips and goes on with the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from prefect import task
+
+from engines.standardize import Standardized, cut_segments, standardize
+from schemas.machine_types import load_machine_types
+from schemas.references import Asset, Dataset, Package, QualityReport, Run
+from schemas.settings import OnboardSettings
+from tasks import keys, ledger
+from tasks.audio import decode
+from tasks.clip_files import to_flac
+from tasks.logbook import note
+from tasks.packages import PackageArchive, open_package
+from tasks.parallel import ordered_map
+from tasks.progress import track
+from tasks.runs import digest
+from tasks.store import ObjectStore, open_store
+
+
+class FiledPackage(QualityReport):
+    """`quality.json` of a filed package: the gate's report, and which settings and code filed it."""
+
+    filed_by: str
+
+
+@dataclass(frozen=True)
+class _Filing:
+    """What filing one recording needs to know."""
+
+    store: ObjectStore
+    archive: PackageArchive
+    settings: OnboardSettings
+    rates: Mapping[str, int]
+    package: Package
+
+
+def filed_by(run: Run) -> str:
+    """Changes when the gate or the standard form would come out differently."""
+    settings = run.settings
+    return digest(settings.archive.digest(), settings.qa.digest(), settings.standardize.digest(), run.code_version)
+
+
+def find_filed(store: ObjectStore, package: Package, run: Run) -> FiledPackage | None:
+    """The package as it lies filed by the same settings and code, if it does."""
+    key = keys.package(package.customer, package.package_id, "quality.json")
+    if not store.exists(key):
+        return None
+    filed = store.get_model(key, FiledPackage)
+    return filed if filed.filed_by == filed_by(run) else None
+
+
+@task(name="File the good clips in standard form", task_run_name="File the good clips of {package.name}")
+def file_package(package: Package, quality: QualityReport, run: Run) -> Dataset:
+    """Standardize and store every clip the gate let through, then the package's tables."""
+    store = open_store(run.store)
+    home = keys.package(package.customer, package.package_id, "metadata.parquet")
+    if find_filed(store, package, run) is not None:
+        return Dataset(
+            package_id=package.package_id,
+            metadata_key=home,
+            reused=True,
+            segments=len(store.get_frame(home)),
+            assets=(),
+        )
+    good = store.get_frame(str(quality.metadata_key))
+    with store.local_file(package.raw_key) as path, open_package(path, run.settings.archive) as archive:
+        filing = _Filing(store, archive, run.settings, _sample_rates(run), package)
+        segments = _file_clips(filing, good)
+    note(f"{len(good)} recordings filed as {len(segments)} segments")
+    store.put_frame(home, segments)
+    store.put(_quality_table_key(package), store.get(quality.quality_key))
+    filed = FiledPackage(
+        **{**quality.model_dump(), "metadata_key": home, "quality_key": _quality_table_key(package)},
+        filed_by=filed_by(run),
+    )
+    store.put_model(keys.package(package.customer, package.package_id, "quality.json"), filed)
+    return Dataset(package_id=package.package_id, metadata_key=home, segments=len(segments), assets=())
+
+
+def _quality_table_key(package: Package) -> str:
+    return keys.package(package.customer, package.package_id, "quality.parquet")
+
+
+def _sample_rates(run: Run) -> dict[str, int]:
+    default = run.settings.standardize.sample_rate
+    return {name: kind.sample_rate or default for name, kind in load_machine_types().items()}
+
+
+def _file_clips(filing: _Filing, rows: pd.DataFrame) -> pd.DataFrame:
+    """Store every row's segments; one row a segment, in the table's order."""
+    records = rows.to_dict("records")
+    with track("Standardizing recordings", total=len(records)) as advance:
+        segments: list[dict[str, object]] = []
+        for of_recording in ordered_map(lambda row: _file_recording(filing, row), records):
+            segments += of_recording
+            advance(1)
+    return pd.DataFrame(segments)
+
+
+def _file_recording(filing: _Filing, row: Mapping[str, object]) -> list[dict[str, object]]:
+    """Store the segments of one recording and describe each."""
+    decoded = decode(filing.archive.read(str(row["relative_path"])), filing.settings.qa, name=str(row["relative_path"]))
+    sensor = "accelerometer" if row["sensor"] == "accelerometer" else "microphone"
+    standard = standardize(
+        decoded.samples, decoded.sample_rate, target_rate=filing.rates[str(row["machine_type"])], sensor=sensor
+    )
+    cuts = cut_segments(len(standard.codes), standard.sample_rate, segment_s=filing.settings.standardize.segment_s)
+    return [_file_segment(filing, row, standard, number, cut) for number, cut in enumerate(cuts)]
+
+
+def _file_segment(
+    filing: _Filing, row: Mapping[str, object], standard: Standardized, number: int, cut: tuple[int, int]
+) -> dict[str, object]:
+    start, stop = cut
+    codes = standard.codes[start:stop]
+    name = hashlib.sha256(codes.tobytes() + str(standard.sample_rate).encode()).hexdigest()[:12]
+    key = keys.clip_audio(filing.package.customer, filing.package.package_id, name)
+    if not filing.store.exists(key):
+        filing.store.put(key, to_flac(codes, standard.sample_rate))
+    supp_type = row["supp_type"]
+    return {
+        **row,
+        "segment": number,
+        "start_s": start / standard.sample_rate,
+        "duration_s": len(codes) / standard.sample_rate,
+        "sample_rate": standard.sample_rate,
+        "bandwidth_hz": standard.bandwidth_hz,
+        "lost_energy": standard.lost_energy,
+        "anomaly_regions": cut_regions(
+            row["anomaly_regions"], start / standard.sample_rate, stop / standard.sample_rate
+        ),
+        "audio": key,
+        "role": str(
+            ledger.role_of(str(row["split"]), str(row["domain"]), None if supp_type is None else str(supp_type))
+        ),
+    }
+
+
+def cut_regions(regions: object, start_s: float, stop_s: float) -> str | None:
+    """Anomalous stretches (JSON `[[start_s, end_s], …]`) inside one segment, in the segment's own time."""
+    if not isinstance(regions, str):
+        return None
+    inside = [
+        [round(max(begin, start_s) - start_s, 6), round(min(end, stop_s) - start_s, 6)]
+        for begin, end in json.loads(regions)
+        if begin < stop_s and end > start_s
+    ]
+    return json.dumps(inside)
+
+
+@task(name="Join the assets' ledgers", task_run_name="Enter {package.name} in the ledgers")
+def join_ledgers(dataset: Dataset, package: Package, run: Run) -> Dataset:
+    """Enter the package's rows in each asset's ledger, and keep beside the run the ledger as the run saw it."""
+    store = open_store(run.store)
+    segments = store.get_frame(dataset.metadata_key)
+    assets = [_join_asset(store, rows, package, run) for _, rows in segments.groupby(["machine_type", "section_id"])]
+    return dataset.model_copy(update={"assets": tuple(assets)})
+
+
+def _join_asset(store: ObjectStore, rows: pd.DataFrame, package: Package, run: Run) -> Asset:
+    asset_id = keys.asset_id(rows["machine_type"].iloc[0], rows["section_id"].iloc[0])
+    current = keys.asset(run.customer, asset_id, "ledger.parquet")
+    before = ledger.read_ledger(store, current)
+    after = ledger.join(before, rows, package_id=package.package_id)
+    if before.empty or not after.equals(before):
+        store.put_frame(current, after)
+    snapshot = keys.run(run.customer, run.run_id, f"{asset_id}/ledger.parquet")
+    store.put_frame(snapshot, after)
+    return ledger.describe_asset(run, after, ledger_key=snapshot)

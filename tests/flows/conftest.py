@@ -1,0 +1,63 @@
+"""A Prefect server for the session, and small toy packages to onboard."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from engines.toy.plan import ToyPlan
+from schemas.settings import OnboardSettings
+from tasks.toy import write_toy_package
+
+Row = dict[str, str]
+Edit = Callable[[list[Row]], list[Row]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """One server of its own for all flow tests."""
+    quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_LEVEL: "ERROR"}
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings(updates=quick):
+        yield
+
+
+@pytest.fixture(scope="session")
+def settings() -> OnboardSettings:
+    """The encoder without weights: what flows do does not depend on what the engine hears."""
+    return OnboardSettings(encoder="logmel")
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two machines with the fewest clips a toy package has."""
+    folder = tmp_path_factory.mktemp("toy") / "package"
+    write_toy_package(folder, ToyPlan(machine_types=("fan", "valve"), scale=0.001))
+    return folder
+
+
+@pytest.fixture
+def edited(toy_folder: Path, tmp_path: Path) -> Callable[[str, Edit], Path]:
+    """Makes a package of the toy's recordings whose table was edited; recordings no row names are left out."""
+
+    def make(name: str, edit: Edit) -> Path:
+        folder = tmp_path / name
+        (folder / "audio").mkdir(parents=True)
+        with (toy_folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
+            rows = edit(list(csv.DictReader(file)))
+        with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        for row in rows:
+            source = toy_folder / row["relative_path"]
+            if source.is_file():
+                shutil.copyfile(source, folder / row["relative_path"])
+        return folder
+
+    return make

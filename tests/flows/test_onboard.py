@@ -1,0 +1,322 @@
+"""The whole path: what it files, what it reuses, what it refuses, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+import tasks.scoring
+import tasks.standardizing
+from flows.onboard import onboard
+from schemas.errors import InputError, StoreError
+from schemas.references import OnboardResult, Verdict
+from schemas.settings import OnboardSettings
+from tasks.calibrating import SCORE_COLUMNS, Champion
+from tasks.runs import Manifest
+from tasks.store import FolderStore
+
+Edit = Callable[[list[dict[str, str]]], list[dict[str, str]]]
+Edited = Callable[[str, Edit], Path]
+DIFFERS_BY_RUN = ("prefect_run_id",)
+
+
+def run(source: Path, store: FolderStore, settings: OnboardSettings, *, dry_run: bool = False) -> OnboardResult:
+    state = onboard(str(source), "acme", store.url, settings, dry_run=dry_run, return_state=True)
+    result = state.result(raise_on_failure=state.name != "Rejected")
+    assert isinstance(result, OnboardResult)
+    return result
+
+
+def outputs(store: FolderStore) -> dict[str, bytes]:
+    """Every object of the store, a manifest without what differs from run to run."""
+    found = {key: store.get(key) for key in store.list_keys()}
+    for key, data in found.items():
+        if key.endswith("manifest.json"):
+            document = {name: value for name, value in json.loads(data).items() if name not in DIFFERS_BY_RUN}
+            document["result"]["reused"] = []
+            document["run"]["store"] = ""
+            found[key] = json.dumps(document).encode()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(
+    toy_folder: Path, tmp_path_factory: pytest.TempPathFactory, settings: OnboardSettings
+) -> tuple[FolderStore, OnboardResult]:
+    """The toy package onboarded once, undisturbed."""
+    store = FolderStore(tmp_path_factory.mktemp("whole"))
+    return store, run(toy_folder, store, settings)
+
+
+def one_machine(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for row in rows if row["machine_type"] == "fan"]
+
+
+def target_normals(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The fan's three own training normals."""
+    return [row for row in one_machine(rows) if row["split"] == "train" and row["domain"] == "target"]
+
+
+def as_training(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The fan's five own test normals, as training rows."""
+    tests = [row for row in one_machine(rows) if row["split"] == "test" and row["domain"] == "target"]
+    return [{**row, "split": "train", "confirmed_normal": "true"} for row in tests if row["label"] == "normal"]
+
+
+def test_every_output_is_filed_where_the_design_says(whole: tuple[FolderStore, OnboardResult]) -> None:
+    store, result = whole
+    home = f"runs/acme/{result.run_id}"
+    for name in ("manifest.json", "report.html", "metrics.json"):
+        assert store.exists(f"{home}/{name}")
+    for asset in ("fan-00", "valve-00"):
+        for name in ("scores.csv", "selection.json", "threshold.json", "report.html"):
+            assert store.exists(f"{home}/{asset}/{name}")
+        champion = store.get_model(f"assets/acme/{asset}/champion.json", Champion)
+        for name in ("engine.json", "threshold.json"):
+            assert store.exists(f"assets/acme/{asset}/models/{champion.version}/{name}")
+    package = f"packages/acme/{result.package}"
+    for name in ("metadata.parquet", "quality.parquet", "quality.json"):
+        assert store.exists(f"{package}/{name}")
+    assert store.exists(f"raw/acme/{result.package}.zip")
+    assert store.exists(f"library/fan/acme-{result.package}.parquet")
+
+
+def test_the_result_counts_recordings_and_measures_where_labels_are(whole: tuple[FolderStore, OnboardResult]) -> None:
+    _, result = whole
+    assert result.verdict is Verdict.ACCEPTED
+    assert result.reused == ()
+    for asset in result.assets:
+        assert (asset.engine, asset.encoder) == ("a", "logmel")
+        assert (asset.n_target, asset.n_test) == (3, 20)
+        assert asset.auc is not None
+        assert 0 <= asset.auc <= 1
+        assert asset.certified is False
+
+
+def test_scores_csv_holds_every_test_clip_with_the_columns_of_the_design(
+    whole: tuple[FolderStore, OnboardResult],
+) -> None:
+    store, result = whole
+    table = pd.read_csv(
+        io.BytesIO(store.get(f"runs/acme/{result.run_id}/fan-00/scores.csv")), dtype={"section_id": str}
+    )
+    assert tuple(table.columns) == SCORE_COLUMNS
+    assert len(table) == 20
+    assert set(table["split"]) == {"test"}
+    assert set(table["decision"]) <= {"alarm", "normal"}
+    assert ((table["score"] > table["threshold"]) == (table["decision"] == "alarm")).all()
+    assert table["p_value"].between(1 / 4, 1).all()
+
+
+def test_the_manifest_names_what_was_handed_over(whole: tuple[FolderStore, OnboardResult]) -> None:
+    store, result = whole
+    manifest = store.get_model(f"runs/acme/{result.run_id}/manifest.json", Manifest)
+    assert manifest.result == result
+    assert manifest.prefect_run_id
+    assert f"runs/acme/{result.run_id}/report.html" in manifest.objects
+
+
+def test_a_second_run_does_no_work_and_gives_the_same(
+    whole: tuple[FolderStore, OnboardResult],
+    toy_folder: Path,
+    settings: OnboardSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, first = whole
+    before = outputs(store)
+    for module, name in (
+        (tasks.standardizing, "decode"),
+        (tasks.scoring, "new_engine"),
+        (tasks.scoring, "load_engine"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("work was done again"))
+    second = run(toy_folder, store, settings)
+    assert second.reused == ("ingest", "qa", "standardize", "select", "score", "calibrate", "report")
+    assert second.model_copy(update={"reused": ()}) == first
+    assert outputs(store) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "calls_before_the_kill"),
+    [
+        (tasks.standardizing, "to_flac", 10),
+        (tasks.standardizing, "_join_asset", 1),
+        (tasks.scoring, "_file_model", 1),
+        (tasks.scoring, "recording_scores", 1),
+    ],
+    ids=["standardize", "ledgers", "fit", "score"],
+)
+def test_a_run_cut_off_goes_on_and_ends_the_same(
+    whole: tuple[FolderStore, OnboardResult],
+    toy_folder: Path,
+    tmp_path: Path,
+    settings: OnboardSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    name: str,
+    calls_before_the_kill: int,
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    real, calls = getattr(module, name), iter(range(1000))
+
+    def cut_off(*args: object, **kwargs: object) -> object:
+        if next(calls) >= calls_before_the_kill:
+            raise StoreError("the plug was pulled")
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, cut_off)
+        with pytest.raises(StoreError, match="plug"):
+            run(toy_folder, store, settings)
+    assert not [key for key in store.list_keys() if key.endswith("manifest.json")]
+    run(toy_folder, store, settings)
+    assert outputs(store) == outputs(whole[0])
+
+
+def test_other_settings_use_the_filed_clips_again(
+    whole: tuple[FolderStore, OnboardResult], toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, first = whole
+    monkeypatch.setattr(tasks.standardizing, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    other = run(toy_folder, store, OnboardSettings(encoder="logmel", seed=1))
+    assert other.run_id != first.run_id
+    assert set(other.reused) == {"ingest", "qa", "standardize"}
+
+
+def test_two_half_packages_make_the_asset_that_the_whole_one_makes(
+    whole: tuple[FolderStore, OnboardResult], edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+
+    def half(odd: int) -> Edit:
+        # The toy has three target normals, so the other half trains on what were target test normals.
+        def choose(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+            tests = [row for row in one_machine(rows) if row["split"] == "test" and row["label"] == "anomaly"]
+            normals = as_training(rows) if odd else target_normals(rows)
+            return [*normals, *tests[odd::2]]
+
+        return choose
+
+    def both(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [*half(0)(rows), *half(1)(rows)]
+
+    first = run(edited("first", half(0)), store, settings)
+    second = run(edited("second", half(1)), store, settings)
+    at_once = FolderStore(tmp_path / "at-once")
+    together = run(edited("both", both), at_once, settings)
+    assert second.assets[0].n_target == together.assets[0].n_target == first.assets[0].n_target + 5
+    fields = {"auc", "threshold", "n_test", "alarms_per_day"}
+    assert second.assets[0].model_dump(include=fields) == together.assets[0].model_dump(include=fields)
+    champion = store.get_model("assets/acme/fan-00/champion.json", Champion)
+    assert champion.version == at_once.get_model("assets/acme/fan-00/champion.json", Champion).version
+    assert champion.previous is not None
+    assert store.exists(f"assets/acme/fan-00/models/{champion.previous}/engine.json")
+
+
+def test_nothing_of_a_test_clip_reaches_the_model_or_its_threshold(
+    whole: tuple[FolderStore, OnboardResult], edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    folder = edited("noisy", lambda rows: rows)
+    noise = np.random.default_rng(0)
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        tests = [row["relative_path"] for row in csv.DictReader(file) if row["split"] == "test"]
+    for path in tests:
+        sf.write(folder / path, noise.normal(0, 0.1, 160_000), 16_000, subtype="PCM_16")
+    store = FolderStore(tmp_path / "store")
+    run(folder, store, settings)
+    models = {key: whole[0].get(key) for key in whole[0].list_keys("assets/acme/") if "/models/" in key}
+    learnt = {key: data for key, data in models.items() if not key.endswith("scores.parquet")}
+    seed_zero = {key: data for key, data in learnt.items() if store.exists(key)}
+    assert len(seed_zero) == 6
+    assert {key: store.get(key) for key in seed_zero} == seed_zero
+
+
+def test_a_package_with_too_few_normals_is_rejected_and_leaves_only_its_upload_and_its_run(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    package = edited("few", lambda rows: target_normals(rows)[:2])
+    state = onboard(str(package), "acme", store.url, settings, return_state=True)
+    assert state.name == "Rejected"
+    assert state.is_failed()
+    assert "record" in state.message.lower()
+    result = state.result(raise_on_failure=False)
+    assert result.verdict is Verdict.REJECTED
+    assert result.assets == ()
+    assert {key.split("/")[0] for key in store.list_keys()} == {"raw", "runs"}
+    assert store.exists(f"runs/acme/{result.run_id}/report.html")
+
+
+def test_a_rejected_package_is_judged_again_once_the_asset_has_more_normals(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    few = edited("few", lambda rows: target_normals(rows)[:2])
+    assert run(few, store, settings).verdict is Verdict.REJECTED
+    run(edited("more", as_training), store, settings)
+    later = run(few, store, settings)
+    assert later.verdict is Verdict.ACCEPTED
+    assert later.assets[0].n_target == 7
+
+
+def test_one_asset_short_of_normals_does_not_hold_up_the_other(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    def short_valve(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        valve = [row for row in rows if row["machine_type"] == "valve" and row["domain"] == "target"]
+        return [*one_machine(rows), *[row for row in valve if row["split"] == "train"][:2]]
+
+    store = FolderStore(tmp_path / "store")
+    result = run(edited("short", short_valve), store, settings)
+    assert result.verdict is Verdict.ACCEPTED_WITH_QUARANTINE
+    assert [asset.machine_type for asset in result.assets] == ["fan"]
+    assert len(result.quarantined) == 2
+    assert not list(store.list_keys("assets/acme/valve-00/"))
+
+
+def test_a_broken_contract_is_filed_as_bad_input_with_its_page(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    broken = edited("broken", lambda rows: [{**rows[0], "machine_type": "teapot"}, *rows[1:]])
+    state = onboard(str(broken), "acme", store.url, settings, return_state=True)
+    assert state.name == "Rejected"
+    assert "teapot" in state.message
+    result = state.result(raise_on_failure=False)
+    manifest = store.get_model(f"runs/acme/{result.run_id}/manifest.json", Manifest)
+    assert manifest.quality.bad_input
+    assert {key.split("/")[0] for key in store.list_keys()} == {"raw", "runs"}
+
+
+def test_a_dry_run_says_which_engine_and_files_nothing(
+    toy_folder: Path, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    result = run(toy_folder, store, settings, dry_run=True)
+    assert [(asset.engine, asset.n_target) for asset in result.assets] == [("a", 3), ("a", 3)]
+    assert result.assets[0].threshold is None
+    assert list(store.list_keys()) == []
+
+
+def test_a_key_of_the_store_is_a_source_too(edited: Edited, tmp_path: Path, settings: OnboardSettings) -> None:
+    from tasks.packages import open_package
+
+    store = FolderStore(tmp_path / "store")
+    with open_package(edited("fan-only", one_machine)) as archive:
+        archive.write_zip(tmp_path / "fan.zip")
+    store.put_file("inbox/acme/fan.zip", tmp_path / "fan.zip")
+    state = onboard("inbox/acme/fan.zip", "acme", store.url, settings, return_state=True)
+    assert state.result().assets[0].machine_type == "fan"
+
+
+def test_a_source_that_is_nowhere_is_bad_input(tmp_path: Path, settings: OnboardSettings) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        onboard(str(tmp_path / "none.zip"), "acme", f"file://{tmp_path}/store", settings)

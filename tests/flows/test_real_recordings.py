@@ -1,0 +1,74 @@
+"""The whole path on real recordings, at default settings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from flows.onboard import onboard
+from schemas.references import OnboardResult
+from schemas.settings import OnboardSettings
+from tasks.calibrating import Champion
+from tasks.ledger import Role
+from tasks.store import FolderStore
+
+Rows = list[dict[str, str]]
+
+
+def run(source: Path, store: FolderStore) -> OnboardResult:
+    result = onboard(str(source), "acme", store.url, OnboardSettings())
+    assert isinstance(result, OnboardResult)
+    return result
+
+
+def write_part(whole: Path, part: Path, *, odd: bool) -> Path:
+    """Every second row of a package, with its recordings, as a package."""
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(part, "w") as target:
+        rows = list(csv.DictReader(io.StringIO(source.read("metadata.csv").decode("utf-8-sig"))))[odd::2]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        target.writestr("metadata.csv", table.getvalue())
+        for row in rows:
+            target.writestr(row["relative_path"], source.read(row["relative_path"]))
+    return part
+
+
+def test_motor_is_told_apart_at_default_settings(shared_data: Path, tmp_path: Path) -> None:
+    result = run(shared_data / "motor.zip", FolderStore(tmp_path))
+    (motor,) = result.assets
+    assert (motor.engine, motor.encoder) == ("a", "lite0")
+    assert (motor.n_target, motor.n_source, motor.n_test) == (11, 0, 209)
+    assert motor.auc is not None
+    assert motor.auc >= 0.95
+    assert motor.auc_source is None
+
+
+def test_compressor_in_two_packages_is_the_asset_that_it_is_in_one(shared_data: Path, tmp_path: Path) -> None:
+    whole, parts = FolderStore(tmp_path / "whole"), FolderStore(tmp_path / "parts")
+    at_once = run(shared_data / "compressor.zip", whole)
+    for odd in (False, True):
+        half = write_part(shared_data / "compressor.zip", tmp_path / f"half-{odd}.zip", odd=odd)
+        in_parts = run(half, parts)
+    for store in (whole, parts):
+        ledger = store.get_frame("assets/acme/compressor-00/ledger.parquet")
+        assert ledger[ledger["role"] == Role.TARGET]["recording_id"].nunique() == 10
+    one, other = at_once.assets[0], in_parts.assets[0]
+    assert one.model_dump(exclude={"report"}) == other.model_dump(exclude={"report"})
+    champions = [s.get_model("assets/acme/compressor-00/champion.json", Champion) for s in (whole, parts)]
+    assert champions[0].version == champions[1].version
+    assert champions[1].previous is not None
+
+
+@pytest.mark.parametrize("name", ["compressor", "motor"])
+def test_no_real_recording_is_held_back(shared_data: Path, name: str) -> None:
+    from tasks.packages import open_package
+    from tasks.quality import judge
+
+    with open_package(shared_data / f"{name}.zip") as archive:
+        assert judge(archive).quality["verdict"].ne("reject").all()
