@@ -1,0 +1,1 @@
+"""How flows are started: by hand (`cli.py`), later on a schedule and by events."""

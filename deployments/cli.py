@@ -1,0 +1,205 @@
+"""`alp`: ALP by hand.
+
+With `--json`, stdout holds exactly one JSON document and everything else goes to stderr. Exit codes: 0 done, 1 a
+fault of ours, 2 usage, 3 bad input, 4 rejected by the quality gate, 5 environment. Heavy libraries are imported
+inside the commands, so that `alp --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.errors import AlpError, InputError, RejectedError
+from schemas.references import Verdict
+from schemas.settings import EncoderChoice, EngineChoice, Environment, Language, OnboardSettings
+
+if TYPE_CHECKING:
+    from engines.toy.plan import ToyPlan
+
+app = typer.Typer(
+    name="alp",
+    help="From a plant's zip of recordings to a calibrated alarm.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+stdout = Console()
+stderr = Console(stderr=True)
+
+PackagePath = Annotated[
+    Path, typer.Argument(metavar="PACKAGE", help="A zip or a folder with metadata.csv and audio/.", show_default=False)
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Object store. [default: $ALP_STORE or file://./alp-data]", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+
+DEMO_CUSTOMER = "demo"
+DEMO_MACHINES = ("fan", "bearing")
+
+
+def main() -> None:
+    """Run the command line; errors that ALP raises on purpose become a sentence and an exit code."""
+    _quiet_prefect()
+    try:
+        app()
+    except AlpError as error:
+        stderr.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        for problem in getattr(error, "problems", ()):
+            stderr.print(f"  {escape(str(problem))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _quiet_prefect() -> None:
+    """On the terminal Prefect speaks up only when something is wrong, and it sends nothing out; runs keep their logs.
+
+    The environment may say otherwise.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _exit_code(verdict: Verdict, *, bad_input: bool) -> int:
+    if verdict is not Verdict.REJECTED:
+        return 0
+    return InputError.exit_code if bad_input else RejectedError.exit_code
+
+
+@app.command()
+def toy(
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="TARGET", help="Where to write: a folder, or a name ending .zip.", show_default=False),
+    ],
+    machine_type: Annotated[
+        list[str] | None,
+        typer.Option("--machine-type", "-m", help="A machine type; repeat for more. [default: all eight]"),
+    ] = None,
+    sections: Annotated[int, typer.Option(min=1, help="Machines of each type.")] = 1,
+    scale: Annotated[float, typer.Option(help="Share of DCASE 2025's clip counts.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies at TARGET.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a synthetic customer package, marked as such."""
+    from deployments.printing import print_json
+    from engines.toy.plan import ToyPlan, section_ids
+
+    types = {"machine_types": tuple(machine_type)} if machine_type else {}
+    plan = ToyPlan(sections=section_ids(sections), scale=scale, seed=seed, **types)
+    clips = _write_toy(target, plan, overwrite=overwrite)
+    if as_json:
+        print_json({"target": str(target), "clips": clips, "machine_types": list(plan.machine_types), "seed": seed})
+    else:
+        stdout.print(f"Wrote {clips} synthetic clips to {escape(str(target))}", highlight=False, soft_wrap=True)
+        stdout.print(f"Next: alp onboard {escape(str(target))}", style="dim", soft_wrap=True)
+
+
+def _write_toy(target: Path, plan: ToyPlan, *, overwrite: bool) -> int:
+    """Write a toy package with a progress bar; the number of clips."""
+    from deployments.progress_bars import progress_bars
+    from tasks.progress import track
+    from tasks.toy import write_toy_package
+
+    clips = len(plan.clips())
+    with progress_bars(stderr), track("Rendering sounds", total=clips) as advance:
+        write_toy_package(target, plan, progress=advance, overwrite=overwrite)
+    return clips
+
+
+@app.command()
+def check(package: PackagePath, as_json: AsJson = False) -> None:
+    """Judge a package, table and sound, in one pass; nothing is filed."""
+    from deployments.printing import check_document, print_check, print_json
+    from deployments.progress_bars import progress_bars
+    from tasks.packages import open_package
+    from tasks.progress import track
+    from tasks.quality import judge
+
+    settings = OnboardSettings()
+    with (
+        open_package(package, settings.archive) as archive,
+        progress_bars(stderr),
+        track("Judging recordings", total=len(archive.names) - 1) as advance,
+    ):
+        judgement = judge(archive, settings, progress=advance)
+        report = judgement.report(archive.package_id, quality_key="", metadata_key=None)
+    if as_json:
+        print_json(check_document(package, report, judgement.quality))
+    else:
+        print_check(stdout, package.name, report)
+    raise typer.Exit(_exit_code(report.verdict, bad_input=report.bad_input))
+
+
+@app.command()
+def onboard(
+    package: PackagePath,
+    customer: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose machines these are: lower-case letters, digits, hyphens.")
+    ] = "local",
+    engine: Annotated[EngineChoice, typer.Option(help="auto: the engine the data can carry.")] = "auto",
+    encoder: Annotated[EncoderChoice, typer.Option(help="auto: the best whose weights are here.")] = "auto",
+    store: StoreUrl = None,
+    language: Annotated[Language, typer.Option("--lang", help="Of the report.")] = "en",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after choosing engines, and file nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a package into scores, calibrated thresholds and a report."""
+    settings = OnboardSettings(engine=engine, encoder=encoder, language=language)
+    raise typer.Exit(_onboard(str(package), customer, store, settings, dry_run=dry_run, as_json=as_json))
+
+
+def _onboard(
+    source: str, customer: str, store: str | None, settings: OnboardSettings, *, dry_run: bool, as_json: bool
+) -> int:
+    """Run the flow with progress bars and print how it ended; the exit code."""
+    from deployments.onboarding import run_onboarding
+    from deployments.printing import print_json, print_outcome
+    from deployments.progress_bars import progress_bars
+
+    with progress_bars(stderr):
+        outcome = run_onboarding(source, customer, store or Environment().store, settings, dry_run=dry_run)
+    if as_json:
+        print_json(outcome.document())
+    else:
+        print_outcome(stdout, outcome, dry_run=dry_run)
+    return _exit_code(outcome.result.verdict, bad_input=outcome.bad_input)
+
+
+@app.command()
+def demo(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Make a toy package of two machines, onboard it, and name what was written."""
+    from engines.toy.plan import ToyPlan
+    from tasks.store import open_store
+
+    url = store or Environment().store
+    source = f"inbox/{DEMO_CUSTOMER}/toy.zip"
+    if not open_store(url).exists(source):
+        _drop_in_inbox(url, source, ToyPlan(machine_types=DEMO_MACHINES))
+    raise typer.Exit(_onboard(source, DEMO_CUSTOMER, url, OnboardSettings(), dry_run=False, as_json=as_json))
+
+
+def _drop_in_inbox(url: str, key: str, plan: ToyPlan) -> None:
+    """Send a toy package the way a plant would."""
+    import tempfile
+
+    from tasks.store import open_store
+
+    with tempfile.TemporaryDirectory(prefix="alp-") as folder:
+        package = Path(folder) / "toy.zip"
+        _write_toy(package, plan, overwrite=False)
+        open_store(url).put_file(key, package)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Bars on the terminal for long work: what is done, at what rate, how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from tasks.progress import Advance, listening
+
+
+class _RateColumn(ProgressColumn):
+    """Things done a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[None]:
+    """Show every `tasks.progress.track` of this process as a bar on `console`."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+
+        @contextmanager
+        def show(description: str, total: int) -> Iterator[Advance]:
+            bar = bars.add_task(description, total=total)
+            yield lambda done: bars.advance(bar, done)
+            bars.update(bar, completed=total)
+            bars.stop_task(bar)
+
+        with listening(show):
+            yield

@@ -1,0 +1,47 @@
+"""The command line is run as a person runs it: as a process, with a home and a Prefect of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engines.toy.plan import ToyPlan
+from tasks.toy import write_toy_package
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Alp = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def alp_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which nothing of this user's Prefect is read or written."""
+    home = tmp_path_factory.mktemp("prefect")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ALP_STORE"))}
+    return kept | {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+
+
+@pytest.fixture(scope="session")
+def alp(alp_environment: dict[str, str]) -> Alp:
+    """Runs `alp` with arguments and gives what it printed and its exit code."""
+
+    def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deployments.cli", *arguments]
+        return subprocess.run(
+            command, cwd=cwd, env=alp_environment, capture_output=True, text=True, check=False, timeout=240
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def toy_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One machine with the fewest clips a toy package has."""
+    path = tmp_path_factory.mktemp("toy") / "toy.zip"
+    write_toy_package(path, ToyPlan(machine_types=("pump",), scale=0.001))
+    return path
