@@ -59,12 +59,11 @@ def main() -> None:
 
 
 def _quiet_prefect() -> None:
-    """On the terminal Prefect speaks up only when something is wrong, and it sends nothing out; runs keep their logs.
+    """Prefect leaves the terminal to `alp`, which says in a sentence what is wrong, and it sends nothing out.
 
-    The environment may say otherwise.
+    Runs keep their logs in the UI. The environment may say otherwise.
     """
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
 

@@ -33,15 +33,19 @@ class Outcome:
             return None
         return self.store.location(keys.run(self.result.customer, self.result.run_id, "report.html"))
 
-    def page_of(self, asset: AssetResult) -> str | None:
-        """Where a person finds the asset's page."""
-        return self.store.location(asset.report) if asset.report else None
+    def files_of(self, asset: AssetResult) -> dict[str, str]:
+        """Where a person finds what was written for one asset: report, scores and threshold; empty in a dry run."""
+        if asset.report is None:
+            return {}
+        folder = asset.report.rpartition("/")[0]
+        names = {"report": "report.html", "scores": "scores.csv", "threshold": "threshold.json"}
+        return {what: self.store.location(f"{folder}/{name}") for what, name in names.items()}
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         document = self.result.model_dump(mode="json")
         for line, asset in zip(document["assets"], self.result.assets, strict=True):
-            line["report"] = self.page_of(asset)
+            line["report"] = self.files_of(asset).get("report")
         return document
 
 

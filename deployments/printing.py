@@ -99,19 +99,20 @@ def print_outcome(console: Console, outcome: Outcome, *, dry_run: bool) -> None:
     if result.assets:
         console.print(_asset_table(result.assets, dry_run=dry_run))
     if result.reused:
-        console.print(f"Reused, not computed again: {', '.join(result.reused)}", style="dim")
+        console.print(f"Reused, not computed again: {', '.join(result.reused)}", style="dim", soft_wrap=True)
     if dry_run:
         console.print(f"Dry run: {_VERDICT_WORDS[result.verdict]}; nothing was filed", highlight=False)
         return
-    console.print(f"Run {result.run_id} of customer {result.customer}", highlight=False)
-    _print_path(console, "Report", outcome.package_page)
+    console.print(f"\nRun {result.run_id} of customer {result.customer}", highlight=False)
+    if outcome.package_page is not None:
+        _print_path(console, "report of the package", outcome.package_page)
     for asset in result.assets:
-        _print_path(console, f"  {asset.machine_type} {asset.section_id}", outcome.page_of(asset))
+        for what, path in outcome.files_of(asset).items():
+            _print_path(console, f"{what} of {asset.machine_type} {asset.section_id}", path)
 
 
-def _print_path(console: Console, name: str, path: str | None) -> None:
-    if path is not None:
-        console.print(f"{escape(name)}: {escape(path)}", highlight=False, soft_wrap=True)
+def _print_path(console: Console, name: str, path: str) -> None:
+    console.print(f"  {escape(name)}: {escape(path)}", highlight=False, soft_wrap=True)
 
 
 def _asset_table(assets: tuple[AssetResult, ...], *, dry_run: bool) -> Table:

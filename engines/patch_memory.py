@@ -119,8 +119,8 @@ class PatchMemory(Engine):
         """Scores of the target's recordings, each by an engine fitted without it, float64 (n_recordings,).
 
         In the order of `target.recordings`. Above `max_refits` recordings they are left out in that many groups;
-        `normal_scores_method` says which. The memory they are compared with is smaller than the final one, so
-        they are a little higher than a new normal's score, never optimistic.
+        `normal_scores_method` says which. They are compared with fewer normals than a new recording will be, so
+        they tend to lie a little higher than its score.
         """
         self._require_fit()
         return self._normal_scores.copy()

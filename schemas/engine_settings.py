@@ -1,12 +1,12 @@
 """Settings of the engines and of what they hear, as frozen pydantic models.
 
-Units: seconds and hertz; levels in dB of full scale. Defaults were chosen on the toy package and on real
-compressor recordings (benchmarks/ has the tables), never on the data they are reported on.
+Units: seconds and hertz; levels in dB of full scale. Defaults were chosen on toy sounds and on one
+set of real compressor recordings; any other set measures them.
 """
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.settings import Settings
 
@@ -15,7 +15,7 @@ class LogMelSettings(Settings):
     """How a waveform becomes a log-mel spectrogram.
 
     Window and hop are given for a band of 8 kHz. For a band of B Hz both grow by √(8 kHz / B), and there are no more
-    mel bands than the window can tell apart: 94 of 0-8 kHz through 32 ms, 63 of 0-500 Hz through 128 ms.
+    mel bands than the window can tell apart: 95 of 0-8 kHz through 32 ms, 62 of 0-500 Hz through 128 ms.
     """
 
     n_mels: int = Field(default=128, ge=8, description="At most so many mel bands.")
@@ -29,8 +29,15 @@ class PatchMemorySettings(Settings):
 
     tail_fraction: float = Field(default=0.05, gt=0, le=1, description="Share of the map's highest cells in a score.")
     neighbourhood: int = Field(default=3, ge=1, description="Patches are averaged over so many cells a side; odd.")
-    max_patches: int = Field(default=50_000, ge=100, description="Patches kept a layer; above, a seeded subsample.")
+    max_patches: int = Field(default=20_000, ge=100, description="Patches kept a layer; above, a seeded subsample.")
     std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
     max_image_s: float = Field(default=10.0, ge=1, description="Longer clips are encoded in equal pieces.")
     max_refits: int = Field(default=32, ge=2, description="Up to so many recordings each is left out alone.")
     seed: int = Field(default=0, ge=0, description="Of the subsample.")
+
+    @field_validator("neighbourhood")
+    @classmethod
+    def _require_a_middle(cls, cells: int) -> int:
+        if cells % 2 == 0:
+            raise ValueError("a neighbourhood has a cell in its middle: give an odd number")
+        return cells

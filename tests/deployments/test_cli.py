@@ -47,6 +47,7 @@ def test_help_lists_the_commands(alp: Alp) -> None:
         (("onboard", "x.zip", "--store", "ftp://x"), 2),
         (("toy", "t", "--machine-type", "teapot"), 2),
         (("check", "no-such-file.zip"), 3),
+        (("onboard", "no-such-file.zip"), 3),
     ],
 )
 def test_exit_codes_of_what_cannot_work(alp: Alp, tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:

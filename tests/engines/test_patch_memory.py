@@ -84,12 +84,12 @@ def test_a_known_clip_scores_nothing(encoder: Encoder, machine: Any) -> None:
     np.testing.assert_allclose(PatchMemory(encoder).fit(normals).decision_function(normals), 0.0, atol=1e-5)
 
 
-def test_more_normals_never_raise_a_score_beyond_their_statistics(encoder: Encoder, machine: Any) -> None:
+def test_a_normal_scores_higher_left_out_than_known(encoder: Encoder, machine: Any) -> None:
     engine = PatchMemory(encoder).fit(machine.normals(5))
     assert (engine.normal_scores() > engine.decision_function(machine.normals(5))).all()
 
 
-def test_source_is_ignored(machine: Any, tmp_path: Path) -> None:
+def test_source_is_ignored(machine: Any) -> None:
     normals, source = machine.normals(3), ClipSet.from_arrays(machine.tests(4))
     with_source = PatchMemory(LogMelEncoder()).fit(normals, source)
     np.testing.assert_array_equal(
@@ -227,6 +227,11 @@ def test_smoothing_takes_no_part_of_what_is_masked() -> None:
     layer = PatchLayer(patches, np.zeros(1), np.arange(3.0), np.array([[True, True, False]]))
     np.testing.assert_allclose(smooth(layer, 3).patches[0, :2, 0], 2.0)
     assert smooth(replace(layer, mask=np.ones((1, 3), np.bool_)), 3).patches.max() > 1e8
+
+
+def test_a_neighbourhood_without_a_middle_is_refused() -> None:
+    with pytest.raises(ValueError, match="odd number"):
+        PatchMemorySettings(neighbourhood=2)
 
 
 def test_the_tail_is_the_highest_share_of_what_is_sound() -> None:
