@@ -52,6 +52,10 @@ def main() -> None:
     try:
         app()
     except AlpError as error:
+        if "--json" in sys.argv:
+            from deployments.printing import error_document, print_json
+
+            print_json(error_document(error))
         stderr.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         for problem in getattr(error, "problems", ()):
             stderr.print(f"  {escape(str(problem))}", highlight=False, soft_wrap=True)
@@ -136,7 +140,7 @@ def check(package: PackagePath, as_json: AsJson = False) -> None:
     if as_json:
         print_json(check_document(package, report, judgement.quality))
     else:
-        print_check(stdout, package.name, report)
+        print_check(stdout, package.resolve().name, report)
     raise typer.Exit(_exit_code(report.verdict, bad_input=report.bad_input))
 
 
@@ -171,7 +175,7 @@ def _onboard(
     if as_json:
         print_json(outcome.document())
     else:
-        print_outcome(stdout, outcome, dry_run=dry_run)
+        print_outcome(stdout, outcome)
     return _exit_code(outcome.result.verdict, bad_input=outcome.bad_input)
 
 

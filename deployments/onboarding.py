@@ -9,27 +9,32 @@ from schemas.errors import EnvironmentFault
 from schemas.references import AssetResult, OnboardResult
 from schemas.settings import OnboardSettings
 from tasks import keys
-from tasks.runs import Manifest
+from tasks.runs import REJECTED, Manifest
 from tasks.store import ObjectStore, open_store
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an onboarding ended; `manifest` is None after a dry run, which files nothing."""
+    """How an onboarding ended; a dry run's manifest was filed nowhere."""
 
-    result: OnboardResult
-    manifest: Manifest | None
+    manifest: Manifest
     store: ObjectStore
+    dry_run: bool
+
+    @property
+    def result(self) -> OnboardResult:
+        """What the flow found, asset by asset."""
+        return self.manifest.result
 
     @property
     def bad_input(self) -> bool:
         """Whether the contract was broken, rather than the sound too poor."""
-        return self.manifest is not None and self.manifest.quality.bad_input
+        return self.manifest.quality.bad_input
 
     @property
     def package_page(self) -> str | None:
         """Where a person finds the package's page."""
-        if self.manifest is None:
+        if self.dry_run:
             return None
         return self.store.location(keys.run(self.result.customer, self.result.run_id, "report.html"))
 
@@ -62,10 +67,8 @@ def run_onboarding(source: str, customer: str, store: str, settings: OnboardSett
     keys.check_customer(customer)
     shelf = open_store(store)
     state = _run_flow(source, customer, shelf.url, settings, dry_run)
-    result: OnboardResult = state.result(raise_on_failure=state.name != "Rejected")
-    manifest_key = keys.run(customer, result.run_id, "manifest.json")
-    manifest = shelf.get_model(manifest_key, Manifest) if not dry_run else None
-    return Outcome(result=result, manifest=manifest, store=shelf)
+    manifest: Manifest = state.result(raise_on_failure=state.name != REJECTED)
+    return Outcome(manifest=manifest, store=shelf, dry_run=dry_run)
 
 
 def _run_flow(source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool) -> Any:
@@ -77,8 +80,12 @@ def _run_flow(source: str, customer: str, store: str, settings: OnboardSettings,
         _check_server(server)
     # Nobody waits for the heartbeats of a server that ends with this process, and each flow pays a second for them.
     alone = {} if server else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(updates=alone):
-        return onboard(source, customer, store, settings, dry_run=dry_run, return_state=True)
+    try:
+        with temporary_settings(updates=alone):
+            return onboard(source, customer, store, settings, dry_run=dry_run, return_state=True)
+    except RuntimeError as error:
+        # What a step raises comes back in the state; this is Prefect failing to start or to keep its database.
+        raise EnvironmentFault(f"Prefect cannot run here: {error}; look at PREFECT_HOME and the disk") from error
 
 
 def _check_server(url: str) -> None:

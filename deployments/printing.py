@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deployments.onboarding import Outcome
+from schemas.errors import AlpError, PackageError
 from schemas.problems import Problem, Severity
 from schemas.references import AssetResult, QualityReport, Verdict
 
@@ -32,6 +33,19 @@ _VERDICT_WORDS = {
 def print_json(document: dict[str, Any]) -> None:
     """Exactly one JSON document on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def error_document(error: AlpError) -> dict[str, Any]:
+    """What `--json` prints where a command ended in an error."""
+    problems = error.problems if isinstance(error, PackageError) else ()
+    return {
+        "error": {
+            "type": type(error).__name__,
+            "message": str(error),
+            "exit_code": error.exit_code,
+            "problems": [problem.model_dump(mode="json") for problem in problems],
+        }
+    }
 
 
 def check_document(package: Path, report: QualityReport, quality: pd.DataFrame) -> dict[str, Any]:
@@ -91,17 +105,16 @@ def _place(problem: Problem) -> str:
     return f"[bold]{escape(problem.place)}[/]{value}" if problem.place else "the package"
 
 
-def print_outcome(console: Console, outcome: Outcome, *, dry_run: bool) -> None:
-    """How an onboarding ended, asset by asset, and where its pages lie."""
+def print_outcome(console: Console, outcome: Outcome) -> None:
+    """How an onboarding ended, asset by asset, and where its files lie."""
     result = outcome.result
-    if outcome.manifest is not None:
-        print_check(console, outcome.manifest.package.name, outcome.manifest.quality)
+    print_check(console, outcome.manifest.package.name, outcome.manifest.quality)
     if result.assets:
-        console.print(_asset_table(result.assets, dry_run=dry_run))
+        console.print(_asset_table(result.assets, dry_run=outcome.dry_run))
     if result.reused:
         console.print(f"Reused, not computed again: {', '.join(result.reused)}", style="dim", soft_wrap=True)
-    if dry_run:
-        console.print(f"Dry run: {_VERDICT_WORDS[result.verdict]}; nothing was filed", highlight=False)
+    if outcome.dry_run:
+        console.print("Dry run: nothing was filed")
         return
     console.print(f"\nRun {result.run_id} of customer {result.customer}", highlight=False)
     if outcome.package_page is not None:

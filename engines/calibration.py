@@ -44,7 +44,7 @@ from engines.metrics import BoolArray, FloatArray, validate_scores
 from schemas.errors import InputError
 from schemas.settings import AlarmPolicy
 
-Method = Literal["leave_one_out", "split"]
+Method = Literal["leave_one_out", "leave_group_out", "split"]
 _MomentArrays = tuple[FloatArray, FloatArray, FloatArray]
 
 MIN_TAIL_NORMALS = 3
@@ -174,7 +174,8 @@ def calibrate(
       holds for this very set.
     - "leave_one_out" and `monotone`: one more recording in the model can only lower a score, so that scores
       against n − 1 recordings stand above those against n. Valid on average, and conservative.
-    - "leave_one_out" otherwise: nothing is certified; the rate is as good as leaving one out is harmless.
+    - "leave_one_out" otherwise, and "leave_group_out" (several recordings left out together): nothing is certified;
+      the rate is as good as leaving them out is harmless.
 
     Where n does not carry α, the threshold is modelled and not certified, whatever the method.
 
@@ -278,7 +279,7 @@ def fit_gamma_tail(normal_scores: npt.ArrayLike) -> GammaTail:
 def _conformal_threshold(normals: FloatArray, policy: AlarmPolicy, *, method: Method, monotone: bool) -> Threshold:
     n, rank = normals.size, alarm_rank(normals.size, policy.alpha)
     rate = rank / (n + 1)
-    certified = method == "split" or monotone
+    certified = method == "split" or (method == "leave_one_out" and monotone)
     confidence_bound = None
     if method == "split":
         worst = float(stats.beta.ppf(policy.confidence, rank, n + 1 - rank))
@@ -422,7 +423,7 @@ def _is_calibrated_on(threshold: Threshold, normals: FloatArray) -> bool:
 def _name_assumption(method: Method, monotone: bool) -> str:
     if method == "split":
         return "exchangeable recordings, none of which the model was fitted to"
-    if monotone:
+    if monotone and method == "leave_one_out":
         return "exchangeable recordings, and a recording added to the model can only lower a score"
     return "exchangeable recordings, and leaving one out of the model hardly changes the scores"
 

@@ -95,6 +95,28 @@ def measure(samples: NDArray[np.float32], sample_rate: int, *, full_scale: float
     )
 
 
+def energy_above(samples: NDArray[np.float32], sample_rate: int, frequency_hz: float) -> float:
+    """Share of a recording's energy above a frequency, 0-1: what resampling to twice that frequency would take.
+
+    samples: finite float32 (frames, channels); sample_rate and frequency_hz in Hz. The periodograms of blocks of at
+    most one second are summed over blocks and channels (Bartlett's method without a window); each block's mean is
+    left out. A recording that is constant has no energy, and 0 is returned.
+    """
+    total = above = 0.0
+    for start in range(0, len(samples), sample_rate):
+        block = samples[start : start + sample_rate]
+        spectrum = np.abs(np.fft.rfft(block, axis=0)) ** 2
+        energy = spectrum.sum(axis=1, dtype=np.float64)
+        energy[0] = 0.0
+        if len(block) % 2 == 0:
+            energy[-1] /= (
+                2  # every other bin stands for two of the full spectrum, that of the Nyquist frequency for one
+            )
+        total += energy.sum()
+        above += energy[np.fft.rfftfreq(len(block), 1 / sample_rate) > frequency_hz].sum()
+    return float(above / total) if total > 0 else 0.0
+
+
 def content_hash(samples: NDArray[np.float32]) -> str:
     """SHA-256 of the samples and the number of channels, as 64 hex digits.
 

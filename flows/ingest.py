@@ -9,7 +9,7 @@ from schemas.settings import OnboardSettings
 from tasks.intake import receive_package
 
 
-@flow(name="ingest", flow_run_name="ingest-{customer}", validate_parameters=False)
+@flow(name="ingest", flow_run_name="ingest-{customer}")
 def ingest(source: str, customer: str, store: str, settings: OnboardSettings) -> Package:
     """Receive what a customer sent."""
     return receive_package(source, customer, store, settings)

@@ -15,33 +15,35 @@ from flows.report import report
 from flows.score import score
 from flows.select import select
 from flows.standardize import standardize
-from schemas.references import OnboardResult, Verdict
+from schemas.references import Verdict
 from schemas.settings import OnboardSettings
 from tasks.outcomes import conclude, describe_plan, name_flow_run, reused_stages
 from tasks.publishing import find_finished_run
-from tasks.runs import name_run
+from tasks.runs import Manifest, name_run
 from tasks.store import working_store
 
 
 @flow(name="onboard", flow_run_name="onboard-{customer}")
 def onboard(
     source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool = False
-) -> OnboardResult | State[OnboardResult]:
+) -> Manifest | State[Manifest]:
     """Turn one package into scores, thresholds and pages."""
     with working_store(store, dry_run=dry_run) as shelf:
         package = ingest(source, customer, shelf, settings)
         run = name_run(package, shelf, settings)
         name_flow_run(f"onboard-{customer}-{package.short_id}")
-        if (finished := find_finished_run(run)) is not None:
+        if not dry_run and (finished := find_finished_run(run)) is not None:
             return conclude(finished)
         quality = qa(package, run)
         if quality.verdict is Verdict.REJECTED:
-            return conclude(report(package, quality, None, [], [], run))
+            return conclude(report(package, quality, None, [], [], run), publish=not dry_run)
         dataset = standardize(package, quality, run)
         selections = [select(asset, run) for asset in dataset.assets]
         if dry_run:
-            return describe_plan(quality, selections, run)
+            return describe_plan(package, quality, selections, run)
         scored = [score(selection, run) for selection in selections]
         calibrated = [calibrate(scores, run) for scores in scored]
-        reused = reused_stages(ingest=[package], qa=[quality], standardize=[dataset], select=selections, score=scored)
+        reused = reused_stages(
+            ingest=[package], qa=[quality], standardize=[dataset], select=selections, score=scored, calibrate=calibrated
+        )
         return conclude(report(package, quality, dataset, calibrated, reused, run))

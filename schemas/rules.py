@@ -450,6 +450,14 @@ _TABLE: tuple[Rule, ...] = (
         remedy="Check the recorder's input coupling; use the high-pass filter it offers.",
         limit="warn_dc_offset",
     ),
+    Rule(
+        id="clip.lost_energy",
+        severity=WARN,
+        what="{measured:.0%} of the recording's energy lies above {nyquist:g} Hz, where this machine type is not "
+        "listened to; more than {allowed:.0%} may matter.",
+        remedy="Nothing to do if the machine's own sound is below {nyquist:g} Hz; else ask for this machine type to be "
+        "judged at a higher rate.",
+    ),
     # Clips against each other.
     Rule(
         id="clip.copy_train",
@@ -481,12 +489,28 @@ _TABLE: tuple[Rule, ...] = (
         what="The same recording is labelled otherwise in {other}.",
         remedy="Find out which of the two labels is right and correct the table.",
     ),
+    # Clips against what the machine was taught before.
+    Rule(
+        id="clip.known_normal",
+        severity=WARN,
+        what="The machine learnt this recording as normal from an earlier package; here it is sent{hint} to be judged, "
+        "and its score says nothing.",
+        remedy="Judge other recordings; if this one is no normal, send word that it was learnt wrongly.",
+    ),
     # An asset as a whole.
+    Rule(
+        id="asset.mixed_rates",
+        severity=WARN,
+        what="The recording is at {measured} Hz, while this machine's other recordings are mostly at {other} Hz: the "
+        "band that one of them lacks sounds like a fault, or hides one.",
+        remedy="Record a machine at one rate throughout, {standard} Hz or more, and send this recording again.",
+    ),
     Rule(
         id="asset.normals",
         severity=REJECT,
         what="Asset {asset} has {measured} good normal recordings of its own; it needs at least {limit}.",
-        remedy="Record {missing} more of its normal running, 10 s each; {recommended} in all are better.",
+        remedy="Record {missing} more of its normal running, 10 s each, and send them together with those you have, in "
+        "one package: of a refused one nothing is kept. {recommended} in all are better.",
         limit="min_normals",
     ),
     Rule(

@@ -116,5 +116,4 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ALP_", frozen=True, extra="ignore")
 
     store: str = Field(default="file://./alp-data", description="URL of the object store.")
-    customers: str = Field(default="./customers", description="Folder of the customers' YAML.")
     cache: str | None = Field(default=None, description="Folder for unpacked weights; default: the user's cache.")

@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from engines.calibration import Threshold, calibrate, conformal_p_values, decide
+from engines.calibration import Method, Threshold, calibrate, conformal_p_values, decide
 from engines.metrics import AssetMetrics, evaluate
 from schemas.references import AssetResult, Calibrated, Model, Run, Scores
 from tasks import keys
@@ -60,19 +60,20 @@ def set_threshold(model: Model, run: Run) -> str:
     if not store.exists(key):
         # Band standardization is learnt from the same normals, so one more recording may raise a score too:
         # the claim that would certify plain leave-one-out is not made (docs/decisions/0006).
-        threshold = calibrate(
-            normal_scores(store, model), run.settings.alarm, method="leave_one_out", seed=run.settings.seed
-        )
+        scores, method = normal_scores(store, model)
+        threshold = calibrate(scores, run.settings.alarm, method=method, seed=run.settings.seed)
         store.put_model(key, threshold)
     store.put(_run_key(model, run, "threshold.json"), store.get(key))
     note(store.get_model(key, Threshold).explanation)
     return key
 
 
-def normal_scores(store: ObjectStore, model: Model) -> np.ndarray:
-    """Leave-one-out scores of the asset's normals, float64 (n_recordings,)."""
+def normal_scores(store: ObjectStore, model: Model) -> tuple[np.ndarray, Method]:
+    """Scores of the asset's normals by engines fitted without them, float64 (n_recordings,), and how that was done."""
     with store.local_folder(model.prefix) as folder:
-        return load_engine(folder, model.encoder).normal_scores()
+        engine = load_engine(folder, model.encoder)
+    alone = engine.normal_scores_method == "leave_one_out"
+    return engine.normal_scores(), "leave_one_out" if alone else "leave_group_out"
 
 
 def _run_key(model: Model, run: Run, name: str) -> str:
@@ -84,8 +85,10 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
     """Write `scores.csv` and `metrics.json` of one asset."""
     store, model = open_store(run.store), scores.model
     threshold = store.get_model(threshold_key, Threshold)
-    table = judged_table(store, scores, threshold)
-    store.put(_run_key(model, run, "scores.csv"), to_csv(table))
+    table = judged_table(store, scores, threshold, normal_scores(store, model)[0])
+    scores_key, scores_csv = _run_key(model, run, "scores.csv"), to_csv(table)
+    reused = store.exists(scores_key) and store.get(scores_key) == scores_csv
+    store.put(scores_key, scores_csv)
     metrics = measure(table, seed=run.settings.seed)
     store.put_model(_run_key(model, run, "metrics.json"), metrics)
     asset = model.asset
@@ -106,16 +109,18 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
         alarms_per_day=threshold.alarms_per_day,
         report=_run_key(model, run, "report.html"),
     )
-    return Calibrated(scores=scores, threshold_key=threshold_key, result=result)
+    return Calibrated(scores=scores, threshold_key=threshold_key, result=result, reused=reused)
 
 
-def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold) -> pd.DataFrame:
-    """One row a test clip with the columns of `scores.csv`, in the order of clip ids."""
+def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold, calibration: np.ndarray) -> pd.DataFrame:
+    """One row a test clip with the columns of `scores.csv`, in the order of clip ids.
+
+    `calibration` is what `normal_scores` gives, float64 (n_recordings,).
+    """
     model = scores.model
     tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST])
     clips = tests[tests["segment"] == 0].sort_values("clip_id")
     table = clips.merge(store.get_frame(scores.key), on="recording_id", how="left", validate="many_to_one")
-    calibration = normal_scores(store, model)
     values = table["score"].to_numpy(dtype=np.float64)
     table = table.assign(
         p_value=conformal_p_values(values, calibration) if len(values) else [],
@@ -163,12 +168,15 @@ def crown_champion(model: Model, run: Run) -> None:
     key = keys.asset(model.asset.customer, model.asset.asset_id, "champion.json")
     before = store.get_model(key, Champion) if store.exists(key) else None
     if before is not None and before.version == model.version:
-        return
+        previous = before.previous
+    else:
+        previous = before.version if before else None
     champion = Champion(
         version=model.version,
         engine=model.engine,
         encoder=model.encoder,
         ledger_version=model.asset.ledger_version,
-        previous=before.version if before else None,
+        previous=previous,
     )
-    store.put_model(key, champion)
+    if champion != before:
+        store.put_model(key, champion)

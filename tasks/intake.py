@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,12 @@ from pathlib import Path
 
 from prefect import task
 
-from schemas.errors import InputError
+from schemas.errors import InputError, StoreError, UsageError
 from schemas.references import Package
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.packages import PackageArchive, open_package
-from tasks.store import ObjectStore, check_key, open_store
+from tasks.store import FolderStore, ObjectStore, check_key, open_store
 
 
 @task(name="Receive the package", task_run_name="Receive {source}")
@@ -33,6 +34,7 @@ def receive_package(source: str, customer: str, store: str, settings: OnboardSet
     keys.check_customer(customer)
     shelf = open_store(store)
     with _found(source, shelf) as path, open_package(path, settings.archive) as archive:
+        _keep_apart(path, shelf)
         package_id = archive.package_id
         raw_key = keys.raw(customer, package_id)
         known = shelf.exists(raw_key)
@@ -41,7 +43,8 @@ def receive_package(source: str, customer: str, store: str, settings: OnboardSet
         return Package(
             customer=customer,
             package_id=package_id,
-            name=path.name,
+            # A name that is no UTF-8 could be written into no page.
+            name=os.fsencode(path.name).decode("utf-8", "replace"),
             raw_key=raw_key,
             files=len(archive.names),
             bytes=sum(map(archive.size, archive.names)),
@@ -51,18 +54,28 @@ def receive_package(source: str, customer: str, store: str, settings: OnboardSet
 
 @contextmanager
 def _found(source: str, store: ObjectStore) -> Iterator[Path]:
-    path = Path(source)
-    if path.exists():
-        yield path.resolve()
+    nowhere = InputError(f"{source[:200]}: there is no such file or folder, and no such object in {store.url}")
+    try:
+        path = Path(source).resolve(strict=True)
+    except (OSError, ValueError):
+        path = None
+    if path is not None:
+        yield path
         return
     try:
-        is_object = store.exists(check_key(source))
-    except Exception as error:
-        raise InputError(f"{source}: there is no such file or folder") from error
-    if not is_object:
-        raise InputError(f"{source}: there is no such file or folder, and no such object in {store.url}")
+        check_key(source)
+    except StoreError:
+        raise nowhere from None
+    if not store.exists(source):
+        raise nowhere
     with store.local_file(source) as copy:
         yield copy
+
+
+def _keep_apart(path: Path, store: ObjectStore) -> None:
+    """A store inside the package's folder would become part of the package."""
+    if isinstance(store, FolderStore) and store.root.is_relative_to(path):
+        raise UsageError(f"the store {store.url} lies inside the package {path}; give a --store outside of it")
 
 
 def _keep(store: ObjectStore, key: str, archive: PackageArchive) -> None:

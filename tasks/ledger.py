@@ -20,7 +20,7 @@ from tasks.runs import digest
 from tasks.store import ObjectStore
 
 IDENTITY = ["recording_id", "segment", "split", "domain", "label", "supp_type"]
-"""What makes a row the same row; a test row's clip id counts too, since each clip sent is owed a score."""
+"""What a row says of a segment."""
 
 
 class Role(StrEnum):
@@ -72,30 +72,45 @@ def join(ledger: pd.DataFrame, arrived: pd.DataFrame, *, package_id: str) -> pd.
     """The ledger with a package's rows of this asset entered, sorted by recording.
 
     What the same package entered before is replaced, so that joining twice changes nothing. A recording that
-    another package brought stays entered once. A clip id that the asset knows for another recording gets the
-    package's first eight digits behind it, so that ids stay unique within an asset.
+    another package brought stays entered once; of a test clip sent again the newest row stands, since a label may
+    have been corrected. A clip id that the asset knows for another recording gets the package's first eight digits
+    behind it, so that ids stay unique within an asset.
     """
     rows = arrived.assign(package=package_id)
     if not ledger.empty:
         others = ledger[ledger["package"] != package_id]
-        present = set(_identities(others))
-        rows = rows[[identity not in present for identity in _identities(rows)]]
+        others = others[~_are_among(others, rows[rows["split"] == "test"])]
+        rows = rows[~_are_among(rows, others)]
         owners = dict(zip(others["clip_id"], others["recording_id"], strict=True))
         taken = [owners.get(c, r) != r for c, r in zip(rows["clip_id"], rows["recording_id"], strict=True)]
-        rows = rows.assign(clip_id=rows["clip_id"].mask(taken, rows["clip_id"] + f"@{package_id[:8]}"))
+        clashes = pd.Series(taken, index=rows.index, dtype=bool)
+        rows = rows.assign(clip_id=rows["clip_id"].mask(clashes, rows["clip_id"] + f"@{package_id[:8]}"))
         rows = pd.concat([part for part in (others, rows) if len(part)])
     return rows.sort_values(["recording_id", "split", "clip_id", "segment"]).reset_index(drop=True)
 
 
+def _are_among(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+    """Which of `rows` say of the same segment the same thing as one of `others`; bool, indexed like `rows`."""
+    known = set(_identities(others))
+    return pd.Series([identity in known for identity in _identities(rows)], index=rows.index, dtype=bool)
+
+
 def _identities(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    """What makes a row the same row.
+
+    A test row is known by its clip id, not its label: each clip sent is owed one score, whatever it is called.
+    """
     said = rows[IDENTITY].astype("string").fillna("")
-    said["clip_id"] = rows["clip_id"].astype("string").where(rows["split"] == "test", "")
+    is_test = rows["split"] == "test"
+    said["clip_id"] = rows["clip_id"].astype("string").where(is_test, "")
+    said[["domain", "label"]] = said[["domain", "label"]].mask(is_test, "")
     return list(said.itertuples(index=False, name=None))
 
 
 def ledger_version(ledger: pd.DataFrame) -> str:
     """Sixteen hex digits over what the ledger says, free of the packages and their order."""
-    return digest(*sorted("\x1f".join(identity) for identity in _identities(ledger)))
+    said = ledger[[*IDENTITY, "clip_id"]].astype("string").fillna("")
+    return digest(*sorted("\x1f".join(row) for row in said.itertuples(index=False, name=None)))
 
 
 def describe_asset(run: Run, ledger: pd.DataFrame, *, ledger_key: str) -> Asset:
@@ -125,12 +140,8 @@ def clip_set(store: ObjectStore, rows: pd.DataFrame) -> ClipSet:
     """The clips of ledger rows, read from the store one at a time."""
     audio = rows["audio"].tolist()
     clips = [
-        Clip(
-            row.clip_id if row.segment == 0 else f"{row.clip_id}#{row.segment}",
-            row.recording_id,
-            int(row.sample_rate),
-            float(row.bandwidth_hz),
-        )
+        # Named by the recording: what people call a clip may change, and a model must not change with it.
+        Clip(f"{row.recording_id}#{row.segment}", row.recording_id, int(row.sample_rate), float(row.bandwidth_hz))
         for row in rows.itertuples()
     ]
     return ClipSet(clips, lambda i: from_flac(store.get(audio[i]), key=audio[i]))

@@ -12,7 +12,7 @@ from prefect.states import Failed
 from schemas.problems import Severity
 from schemas.references import (
     AssetResult,
-    OnboardResult,
+    Package,
     QualityReport,
     Reference,
     Run,
@@ -20,13 +20,10 @@ from schemas.references import (
     Stage,
     Verdict,
 )
-from tasks.publishing import publish_artifacts
-from tasks.runs import Manifest
-from tasks.store import open_store
+from tasks.publishing import describe_result, publish_artifacts
+from tasks.runs import REJECTED, Manifest, versions
 
 ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
-REJECTED = "Rejected"
-"""Name of the state in which the run of a refused package ends."""
 
 
 def name_flow_run(name: str) -> None:
@@ -38,15 +35,16 @@ def name_flow_run(name: str) -> None:
         client.update_flow_run(context.flow_run.id, name=name)
 
 
-def conclude(manifest: Manifest) -> OnboardResult | State[OnboardResult]:
-    """Publish the run's artifacts and give its result, for a refused package as a failed state with the remedy."""
-    publish_artifacts(manifest)
+def conclude(manifest: Manifest, *, publish: bool = True) -> Manifest | State[Manifest]:
+    """The manifest itself, its artifacts published; of a refused package in a failed state with the remedy."""
+    if publish:
+        publish_artifacts(manifest)
     if manifest.result.verdict is not Verdict.REJECTED:
-        return manifest.result
+        return manifest
     blocking = [problem for problem in manifest.quality.problems if problem.severity is not Severity.WARN]
     first = "; ".join(str(problem) for problem in blocking[:3])
     more = f" … and {len(blocking) - 3} more in the report" if len(blocking) > 3 else ""
-    return Failed(name=REJECTED, message=f"{first}{more}", data=manifest.result)
+    return Failed(name=REJECTED, message=f"{first}{more}", data=manifest)
 
 
 def reused_stages(**stages: Sequence[Reference]) -> list[Stage]:
@@ -54,17 +52,16 @@ def reused_stages(**stages: Sequence[Reference]) -> list[Stage]:
     return [stage for stage in ALL_STAGES if (outputs := stages.get(stage)) and all(o.reused for o in outputs)]
 
 
-def describe_plan(quality: QualityReport, selections: Sequence[Selection], run: Run) -> OnboardResult:
-    """What a dry run found: the verdict and the engine each asset would get."""
-    table = open_store(run.store).get_frame(quality.quality_key)
-    return OnboardResult(
-        customer=run.customer,
-        package=run.package_id,
-        run_id=run.run_id,
-        verdict=quality.verdict,
-        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
-        reused=(),
-        assets=tuple(_planned(selection) for selection in selections),
+def describe_plan(package: Package, quality: QualityReport, selections: Sequence[Selection], run: Run) -> Manifest:
+    """What a dry run found: the verdict and the engine each asset would get. Not filed."""
+    return Manifest(
+        run=run,
+        package=package,
+        quality=quality,
+        result=describe_result(quality, [_planned(selection) for selection in selections], [], run),
+        prefect_run_id=None,
+        versions=versions(),
+        objects={},
     )
 
 

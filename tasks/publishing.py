@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import get_args
 
 import pandas as pd
@@ -44,10 +45,18 @@ def find_finished_run(run: Run) -> Manifest | None:
         return None
     manifest = store.get_model(manifest_key(run), Manifest)
     known = known_normals(store, run.customer, besides=run.package_id)
-    if not still_stands(manifest.quality, known):
+    if not still_stands(manifest.quality, known) or not _all_there(store, manifest):
         return None
     note(f"Run {run.run_id} was finished before: its outputs serve again")
     return manifest.model_copy(update={"result": manifest.result.model_copy(update={"reused": get_args(Stage)})})
+
+
+def _all_there(store: ObjectStore, manifest: Manifest) -> bool:
+    """Whether nothing the run handed over was deleted since."""
+    run = manifest.run
+    homes = [keys.asset_id(asset.machine_type, asset.section_id) for asset in manifest.result.assets]
+    living = [keys.asset(run.customer, home, name) for home in homes for name in ("champion.json", "ledger.parquet")]
+    return all(store.exists(key) for key in (*manifest.objects, *living))
 
 
 @task(name="Write metrics.json", task_run_name="Write metrics.json")
@@ -85,9 +94,10 @@ def join_library(dataset: Dataset, package: Package, run: Run) -> None:
     normals = segments[segments["role"].isin([Role.TARGET, Role.SOURCE])]
     for machine_type, rows in normals.groupby("machine_type"):
         key = keys.library(str(machine_type), run.customer, package.package_id)
-        if not store.exists(key):
-            store.put_frame(key, rows.reset_index(drop=True))
+        rows = rows.reset_index(drop=True)
+        if not store.exists(key) or not store.get_frame(key).equals(rows):
             _say_source_has_grown(str(machine_type), rows, run)
+            store.put_frame(key, rows)
 
 
 def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
@@ -170,22 +180,30 @@ def _summary_row(asset: AssetResult) -> str:
     )
 
 
+def describe_result(
+    quality: QualityReport, assets: Sequence[AssetResult], reused: Sequence[Stage], run: Run
+) -> OnboardResult:
+    """What `alp onboard --json` prints of a run."""
+    table = open_store(run.store).get_frame(quality.quality_key)
+    return OnboardResult(
+        customer=run.customer,
+        package=run.package_id,
+        run_id=run.run_id,
+        verdict=quality.verdict,
+        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
+        reused=tuple(reused),
+        assets=tuple(assets),
+    )
+
+
 @task(name="Finish the run", task_run_name="Finish run {run.run_id}")
 def finish_run(
     package: Package, quality: QualityReport, assets: list[Calibrated], reused: list[Stage], run: Run
 ) -> Manifest:
     """Write the manifest, which makes the run finished."""
     store = open_store(run.store)
-    table = store.get_frame(quality.quality_key)
-    result = OnboardResult(
-        customer=run.customer,
-        package=package.package_id,
-        run_id=run.run_id,
-        verdict=quality.verdict,
-        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
-        reused=tuple(reused),
-        assets=tuple(asset.result for asset in assets),
-    )
+    store.delete(manifest_key(run))
+    result = describe_result(quality, [asset.result for asset in assets], reused, run)
     manifest = Manifest(
         run=run,
         package=package,

@@ -22,15 +22,15 @@ from typing import Any
 
 import pandas as pd
 
-from engines.quality import RECORDING_ID_DIGITS, SignalMeasures, measure
+from engines.quality import RECORDING_ID_DIGITS, SignalMeasures, energy_above, measure
 from schemas.errors import PackageError
-from schemas.machine_types import MachineTypes
+from schemas.machine_types import MachineTypes, load_machine_types
 from schemas.metadata import FILE, QA_COLUMNS, empty_metadata, read_metadata
 from schemas.paths import AUDIO_FOLDER, unsafe_clip_path
 from schemas.problems import Problem, Severity
 from schemas.references import AssetIntake, QualityReport, Verdict
 from schemas.rules import report
-from schemas.settings import OnboardSettings, QaLimits
+from schemas.settings import OnboardSettings, QaLimits, StandardizeSettings
 from tasks.audio import decode
 from tasks.packages import PackageArchive
 from tasks.parallel import ordered_map
@@ -106,6 +106,8 @@ class _Clip:
     split: str
     domain: str
     label: str
+    standard_rate: int
+    """Hz at which its machine type is listened to."""
     file_is_there: bool = False
     measures: SignalMeasures | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -152,11 +154,13 @@ def judge(
     settings = settings or OnboardSettings()
     known = known_normals or {}
     table, problems = _read_table(archive, settings, machine_types)
-    clips = _clips(table)
+    clips = _clips(table, settings.standardize, load_machine_types() if machine_types is None else machine_types)
     problems += _match_files(clips, archive)
-    _check_signals(clips, archive, settings.qa, progress or (lambda done: None), workers)
+    _check_signals(clips, archive, settings, progress or (lambda done: None), workers)
     problems = _placed([*archive.problems, *problems], clips)
     _compare_recordings(clips)
+    _compare_with_known(clips, known)
+    _compare_rates(clips)
     bad_input = any(problem.severity is Severity.ERROR for problem in problems)
     intake = _intake(clips, known, settings.qa)
     # The counts mean nothing until the table is mended, and the remedy would mislead.
@@ -194,11 +198,15 @@ def _read_table(
         return empty_metadata(), list(error.problems)
 
 
-def _clips(table: pd.DataFrame) -> list[_Clip]:
+def _clips(table: pd.DataFrame, standardize: StandardizeSettings, machine_types: MachineTypes) -> list[_Clip]:
+    own_rates = {name: kind.sample_rate for name, kind in machine_types.items() if kind.sample_rate}
     columns = ["clip_id", "relative_path", "machine_type", "section_id", "split", "domain", "label"]
     rows = zip(table.index, *(table[column].fillna("") for column in columns), strict=True)
     return [
-        _Clip(row, clip_id, path, (machine_type, section_id), split, domain, label)
+        _Clip(
+            *(row, clip_id, path, (machine_type, section_id), split, domain, label),
+            standard_rate=own_rates.get(machine_type, standardize.sample_rate),
+        )
         for row, clip_id, path, machine_type, section_id, split, domain, label in rows
     ]
 
@@ -239,15 +247,20 @@ def _placed(problems: list[Problem], clips: list[_Clip]) -> list[Problem]:
 
 
 def _check_signals(
-    clips: list[_Clip], archive: PackageArchive, qa: QaLimits, progress: Callable[[int], None], workers: int | None
+    clips: list[_Clip],
+    archive: PackageArchive,
+    settings: OnboardSettings,
+    progress: Callable[[int], None],
+    workers: int | None,
 ) -> None:
     """Decode and measure every clip that has a file, in the order of the table."""
     readable = [clip for clip in clips if clip.file_is_there]
-    for _ in ordered_map(lambda clip: _check_signal(clip, archive, qa), readable, workers=workers):
+    for _ in ordered_map(lambda clip: _check_signal(clip, archive, settings), readable, workers=workers):
         progress(1)
 
 
-def _check_signal(clip: _Clip, archive: PackageArchive, qa: QaLimits) -> None:
+def _check_signal(clip: _Clip, archive: PackageArchive, settings: OnboardSettings) -> None:
+    qa = settings.qa
     try:
         data = archive.read(clip.path)
     except PackageError:
@@ -260,6 +273,11 @@ def _check_signal(clip: _Clip, archive: PackageArchive, qa: QaLimits) -> None:
     clip.measures = measure(audio.samples, audio.sample_rate, full_scale=audio.full_scale)
     for rule, facts in _signal_faults(clip.measures, qa):
         clip.add(rule, limits=qa, **facts)
+    if clip.is_good and audio.sample_rate > clip.standard_rate:
+        nyquist, allowed = clip.standard_rate / 2, settings.standardize.warn_lost_energy
+        lost = energy_above(audio.samples, audio.sample_rate, nyquist)
+        if lost > allowed:
+            clip.add("clip.lost_energy", measured=lost, nyquist=nyquist, allowed=allowed)
 
 
 def _signal_faults(found: SignalMeasures, qa: QaLimits) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -338,6 +356,36 @@ def _judge_copies(same: list[_Clip]) -> None:
     for clip in same:
         if clip.split == "supplemental" and clip is not first:
             clip.add("clip.copy", other=first.clip_id)
+
+
+def _compare_with_known(clips: Iterable[_Clip], known: Mapping[AssetKey, frozenset[str]]) -> None:
+    """Note good test clips that an earlier package taught their asset as normal."""
+    for clip in clips:
+        if clip.split != "test" or not clip.is_good or clip.measures is None:
+            continue
+        if clip.measures.recording_id in known.get(clip.asset, frozenset()):
+            clip.add("clip.known_normal", hint=" as an anomaly" if clip.label == "anomaly" else "")
+
+
+def _compare_rates(clips: Iterable[_Clip]) -> None:
+    """Note good clips that hold another band than most of their asset's; supplemental ones are not judged by it."""
+    groups: dict[AssetKey, list[tuple[_Clip, int]]] = defaultdict(list)
+    for clip in clips:
+        if clip.is_good and clip.measures is not None and clip.split != "supplemental":
+            groups[clip.asset].append((clip, clip.measures.sample_rate))
+    for rated in groups.values():
+        _judge_rates(rated)
+
+
+def _judge_rates(rated: list[tuple[_Clip, int]]) -> None:
+    """Judge the clips of one asset, given with their sample rates in Hz. Rates above the standard one are alike."""
+    kept = [min(rate, clip.standard_rate) for clip, rate in rated]
+    counts = Counter(kept)
+    usual = max(counts, key=lambda rate: (counts[rate], rate))
+    other = Counter(rate for (_, rate), own in zip(rated, kept, strict=True) if own == usual).most_common(1)[0][0]
+    for (clip, rate), own in zip(rated, kept, strict=True):
+        if own != usual:
+            clip.add("asset.mixed_rates", measured=rate, other=other, standard=clip.standard_rate)
 
 
 # --- what becomes of it -----------------------------------------------------------------------------------------

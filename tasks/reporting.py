@@ -37,11 +37,11 @@ def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityR
     store, model = open_store(run.store), scores.model
     home = f"{selection.asset.asset_id}/"
     threshold = store.get_model(calibrated.threshold_key, Threshold)
-    table = judged_table(store, scores, threshold)
     ledger = store.get_frame(model.asset.ledger_key)
     with store.local_folder(model.prefix) as folder:
         engine = load_engine(folder, model.encoder)
         normals = rows_of(ledger, [Role.TARGET])
+        table = judged_table(store, scores, threshold, engine.normal_scores())
         page = AssetPage(
             language=run.settings.language,
             package_name=package.name,
@@ -101,7 +101,7 @@ def _worst_clip(
     row = rows.iloc[index]
     regions = json.loads(row["anomaly_regions"]) if isinstance(row["anomaly_regions"], str) else []
     return WorstClip(
-        clip_id=clips.clips[index].clip_id,
+        clip_id=row["clip_id"] if len(clips) == 1 else f"{row['clip_id']} ({row['start_s']:g} s on)",
         label=row["label"] if isinstance(row["label"], str) else None,
         score=float(score),
         p_value=float(conformal_p_values([score], calibration)[0]),

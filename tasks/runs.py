@@ -20,6 +20,9 @@ from tasks.store import ObjectStore
 
 _ROOMS_THAT_COMPUTE = ("schemas", "engines", "tasks", "flows")
 
+REJECTED = "Rejected"
+"""Name of the state in which the run of a refused package ends."""
+
 REPORTED_PACKAGES = ("numpy", "pandas", "prefect", "scikit-learn", "scipy", "soundfile", "soxr", "torch")
 
 

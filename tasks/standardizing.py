@@ -66,7 +66,8 @@ def file_package(package: Package, quality: QualityReport, run: Run) -> Dataset:
     """Standardize and store every clip the gate let through, then the package's tables."""
     store = open_store(run.store)
     home = keys.package(package.customer, package.package_id, "metadata.parquet")
-    if find_filed(store, package, run) is not None:
+    filed = find_filed(store, package, run)
+    if filed is not None and _holds_the_same(filed, quality):
         return Dataset(
             package_id=package.package_id,
             metadata_key=home,
@@ -82,11 +83,22 @@ def file_package(package: Package, quality: QualityReport, run: Run) -> Dataset:
     store.put_frame(home, segments)
     store.put(_quality_table_key(package), store.get(quality.quality_key))
     filed = FiledPackage(
-        **{**quality.model_dump(), "metadata_key": home, "quality_key": _quality_table_key(package)},
+        **{
+            **quality.model_dump(exclude={"filed_by"}),
+            "metadata_key": home,
+            "quality_key": _quality_table_key(package),
+        },
         filed_by=filed_by(run),
     )
     store.put_model(keys.package(package.customer, package.package_id, "quality.json"), filed)
     return Dataset(package_id=package.package_id, metadata_key=home, segments=len(segments), assets=())
+
+
+def _holds_the_same(filed: FiledPackage, quality: QualityReport) -> bool:
+    """Whether the same clips were good then and now: an asset may have been refused then for want of normals."""
+    return (filed.ok, filed.warned, filed.quarantined) == (quality.ok, quality.warned, quality.quarantined) and [
+        asset.accepted for asset in filed.assets
+    ] == [asset.accepted for asset in quality.assets]
 
 
 def _quality_table_key(package: Package) -> str:
@@ -166,16 +178,19 @@ def join_ledgers(dataset: Dataset, package: Package, run: Run) -> Dataset:
     store = open_store(run.store)
     segments = store.get_frame(dataset.metadata_key)
     assets = [_join_asset(store, rows, package, run) for _, rows in segments.groupby(["machine_type", "section_id"])]
-    return dataset.model_copy(update={"assets": tuple(assets)})
+    reused = dataset.reused and all(asset.reused for asset in assets)
+    return dataset.model_copy(update={"assets": tuple(assets), "reused": reused})
 
 
 def _join_asset(store: ObjectStore, rows: pd.DataFrame, package: Package, run: Run) -> Asset:
     asset_id = keys.asset_id(rows["machine_type"].iloc[0], rows["section_id"].iloc[0])
     current = keys.asset(run.customer, asset_id, "ledger.parquet")
-    before = ledger.read_ledger(store, current)
-    after = ledger.join(before, rows, package_id=package.package_id)
-    if before.empty or not after.equals(before):
-        store.put_frame(current, after)
+    with store.lock(current):
+        before = ledger.read_ledger(store, current)
+        after = ledger.join(before, rows, package_id=package.package_id)
+        known = not before.empty and after.equals(before)
+        if not known:
+            store.put_frame(current, after)
     snapshot = keys.run(run.customer, run.run_id, f"{asset_id}/ledger.parquet")
     store.put_frame(snapshot, after)
-    return ledger.describe_asset(run, after, ledger_key=snapshot)
+    return ledger.describe_asset(run, after, ledger_key=snapshot).model_copy(update={"reused": known})

@@ -1,12 +1,14 @@
 """The object store: one interface, opened by URL.
 
 `file:///path` (or `file://./relative`) is a folder to open and look into. An object appears whole or not at
-all: it is written beside its place and renamed. Keys are relative POSIX paths of `[A-Za-z0-9._-]` segments;
-anything else is refused before it reaches a disk.
+all: it is written beside its place and renamed. Keys are relative POSIX paths of `[A-Za-z0-9._-]` segments, and
+below `inbox/` and `recordings/` whatever a plant calls its files; anything else is refused before it reaches a disk.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
 import os
 import re
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel
 
@@ -26,6 +28,7 @@ from schemas.errors import StoreError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+_INBOX_KEY = re.compile(r"(inbox|recordings)(/[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*)+")
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _TEMPORARY = ".writing-"
 
@@ -33,8 +36,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def check_key(key: str) -> str:
-    """`key` itself, if it can be no path out of the store."""
-    if not _KEY.fullmatch(key) or len(key) > 900:
+    """`key` itself, if it can be no path out of the store; what plants drop may be named in any script."""
+    if not (_KEY.fullmatch(key) or _INBOX_KEY.fullmatch(key)) or len(key) > 900:
         raise StoreError(f"{key!r} is no key of a store: use segments of letters, digits, '.', '_' and '-'")
     return key
 
@@ -75,6 +78,11 @@ class ObjectStore(ABC):
         """Where a person finds the object: a path or a URL."""
 
     @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Keep others from changing an object between reading and writing it, where the store can."""
+        yield
+
+    @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:
         """The object as a file on this machine, read-only, for as long as the context lasts."""
         with tempfile.TemporaryDirectory(prefix="alp-") as folder:
@@ -85,11 +93,6 @@ class ObjectStore(ABC):
     def put_file(self, key: str, path: Path) -> None:
         """Write a local file as an object."""
         self.put(key, path.read_bytes())
-
-    def put_folder(self, prefix: str, folder: Path) -> None:
-        """Write every file of a flat folder under `prefix`, in name order."""
-        for path in sorted(folder.iterdir()):
-            self.put_file(f"{prefix}/{path.name}", path)
 
     @contextmanager
     def local_folder(self, prefix: str) -> Iterator[Path]:
@@ -127,7 +130,7 @@ class FolderStore(ObjectStore):
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.url = f"file://{self.root}"
+        self.url = self.root.as_uri()
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
@@ -180,6 +183,15 @@ class FolderStore(ObjectStore):
         return str(self._path(key))
 
     @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """An advisory lock between the processes of this machine; the system drops it with its holder."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(check_key(key).encode()).hexdigest()[:16]
+        with (self.root / f"{_TEMPORARY}lock-{name}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:
         if not self.exists(key):
             raise StoreError(f"{self.url} holds no object {key!r}")
@@ -224,7 +236,7 @@ _OVERLAY = "overlay+"
 
 def overlay_url(url: str, folder: Path) -> str:
     """URL of a store that reads from `url` and writes into `folder`."""
-    return f"{_OVERLAY}{url}#{folder.resolve()}"
+    return f"{_OVERLAY}{url}#{quote(str(folder.resolve()))}"
 
 
 @contextmanager
@@ -247,11 +259,18 @@ def open_store(url: str) -> ObjectStore:
     """
     if url.startswith(_OVERLAY):
         below, _, folder = url.removeprefix(_OVERLAY).rpartition("#")
-        return OverlayStore(FolderStore(Path(folder)), open_store(below), url)
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        path = unquote(parts.netloc + parts.path)
-        if not path:
-            raise UsageError(f"store {url!r} names no folder; write file:///path or file://./path")
-        return FolderStore(Path(path))
-    raise UsageError(f"store {url!r} is of no kind that ALP knows; write file:///path or file://./path")
+        return OverlayStore(FolderStore(Path(unquote(folder))), open_store(below), url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    plain = not parts.query and not parts.fragment and parts.netloc in ("", ".", "..", "localhost")
+    if parts.scheme != "file" or not plain:
+        raise UsageError(
+            f"store {url!r} is of no kind that ALP knows; write file:///path or file://./path"
+            " (a '#', '?' or '%' in the path as %23, %3F or %25)"
+        )
+    path = unquote(parts.netloc.removeprefix("localhost") + parts.path)
+    if not path:
+        raise UsageError(f"store {url!r} names no folder; write file:///path or file://./path")
+    return FolderStore(Path(path))

@@ -186,6 +186,12 @@ def test_a_rejected_package_exits_with_4_and_its_page_is_there(alp: Alp, toy_zip
     assert alp("check", str(few)).returncode == 4
 
 
+def test_an_error_is_one_json_document_too(alp: Alp, tmp_path: Path) -> None:
+    done = alp("check", str(tmp_path / "none.zip"), "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["exit_code"] == 3
+
+
 def test_a_dry_run_leaves_no_store(alp: Alp, toy_zip: Path, tmp_path: Path) -> None:
     done = alp("onboard", str(toy_zip), "--store", f"file://{tmp_path}/s", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr

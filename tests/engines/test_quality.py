@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.quality import DIGITAL_SILENCE, FULL_SCALE_16_BIT, content_hash, measure
+from engines.quality import DIGITAL_SILENCE, FULL_SCALE_16_BIT, content_hash, energy_above, measure
 
 RATE = 16_000
 
@@ -126,3 +126,49 @@ def test_arrays_that_are_no_recording_are_refused(shape: tuple[int, ...]) -> Non
 
 def test_a_clip_shorter_than_a_frame_is_measured() -> None:
     assert measure(np.zeros((3, 1), dtype=np.float32), RATE).silence_ratio == 1
+
+
+def tone(frequency_hz: float, amplitude: float, *, rate: int = 48_000, seconds: float = 2.5) -> NDArray[np.float32]:
+    """A sine, (frames, 1)."""
+    time = np.arange(int(seconds * rate)) / rate
+    return (amplitude * np.sin(2 * np.pi * frequency_hz * time))[:, None].astype(np.float32)
+
+
+def test_energy_above_a_frequency_is_the_share_of_the_tones_above_it() -> None:
+    samples = tone(1_000, 0.3) + tone(12_000, 0.1)
+
+    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.1, rel=1e-3)
+    assert energy_above(samples, 48_000, 500) == pytest.approx(1.0, rel=1e-3)
+    assert energy_above(samples, 48_000, 16_000) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 22_051])
+def test_white_noise_has_its_energy_in_proportion_to_the_band(rate: int) -> None:
+    samples = np.random.default_rng(0).normal(size=(3 * rate, 2)).astype(np.float32)
+
+    assert energy_above(samples, rate, 8_000) == pytest.approx(1 - 16_000 / rate, abs=0.01)
+
+
+def test_energy_above_leaves_the_offset_out_and_weighs_blocks_by_their_energy() -> None:
+    loud_low, faint_high = tone(1_000, 0.9, seconds=1), tone(12_000, 0.1, seconds=1)
+    samples = np.concatenate([loud_low, faint_high])
+
+    assert energy_above(samples + np.float32(0.5), 48_000, 8_000) == pytest.approx(0.01 / 0.82, rel=1e-3)
+
+
+def test_energy_above_counts_every_channel() -> None:
+    samples = np.concatenate([tone(1_000, 0.1), tone(12_000, 0.1)], axis=1)
+
+    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_nyquist_frequency_itself_is_not_counted_twice() -> None:
+    alternating = np.where(np.arange(48_000) % 2, -0.1, 0.1)[:, None].astype(np.float32)
+    samples = alternating + tone(1_000, 0.1 * np.sqrt(2), seconds=1)
+
+    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_constant_has_no_energy_above_anything() -> None:
+    assert energy_above(np.full((48_000, 1), 0.5, dtype=np.float32), 48_000, 8_000) == 0
+    assert energy_above(np.full((1, 1), 0.5, dtype=np.float32), 48_000, 8_000) == 0

@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+import tasks.calibrating
+import tasks.quality
+import tasks.reporting
 import tasks.scoring
 import tasks.standardizing
 from flows.onboard import onboard
-from schemas.errors import InputError, StoreError
+from schemas.errors import InputError, StoreError, UsageError
 from schemas.references import OnboardResult, Verdict
 from schemas.settings import OnboardSettings
 from tasks.calibrating import SCORE_COLUMNS, Champion
@@ -30,9 +33,9 @@ DIFFERS_BY_RUN = ("prefect_run_id",)
 
 def run(source: Path, store: FolderStore, settings: OnboardSettings, *, dry_run: bool = False) -> OnboardResult:
     state = onboard(str(source), "acme", store.url, settings, dry_run=dry_run, return_state=True)
-    result = state.result(raise_on_failure=state.name != "Rejected")
-    assert isinstance(result, OnboardResult)
-    return result
+    manifest = state.result(raise_on_failure=state.name != "Rejected")
+    assert isinstance(manifest, Manifest)
+    return manifest.result
 
 
 def outputs(store: FolderStore) -> dict[str, bytes]:
@@ -248,7 +251,7 @@ def test_a_package_with_too_few_normals_is_rejected_and_leaves_only_its_upload_a
     assert state.name == "Rejected"
     assert state.is_failed()
     assert "record" in state.message.lower()
-    result = state.result(raise_on_failure=False)
+    result = state.result(raise_on_failure=False).result
     assert result.verdict is Verdict.REJECTED
     assert result.assets == ()
     assert {key.split("/")[0] for key in store.list_keys()} == {"raw", "runs"}
@@ -290,10 +293,11 @@ def test_a_broken_contract_is_filed_as_bad_input_with_its_page(
     state = onboard(str(broken), "acme", store.url, settings, return_state=True)
     assert state.name == "Rejected"
     assert "teapot" in state.message
-    result = state.result(raise_on_failure=False)
+    result = state.result(raise_on_failure=False).result
     manifest = store.get_model(f"runs/acme/{result.run_id}/manifest.json", Manifest)
     assert manifest.quality.bad_input
     assert {key.split("/")[0] for key in store.list_keys()} == {"raw", "runs"}
+    assert run(broken, FolderStore(tmp_path / "dry"), settings, dry_run=True).verdict is Verdict.REJECTED
 
 
 def test_a_dry_run_says_which_engine_and_files_nothing(
@@ -306,6 +310,68 @@ def test_a_dry_run_says_which_engine_and_files_nothing(
     assert list(store.list_keys()) == []
 
 
+def test_a_dry_run_after_a_real_one_still_only_plans(
+    whole: tuple[FolderStore, OnboardResult], toy_folder: Path, settings: OnboardSettings
+) -> None:
+    store, _ = whole
+    before = outputs(store)
+    plan = run(toy_folder, store, settings, dry_run=True)
+    assert plan.reused == ()
+    assert plan.assets[0].auc is None
+    assert outputs(store) == before
+
+
+def test_a_run_whose_outputs_were_deleted_is_done_again(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    package = edited("fan-only", one_machine)
+    first = run(package, store, settings)
+    before = outputs(store)
+    for key in [f"runs/acme/{first.run_id}/fan-00/scores.csv", "assets/acme/fan-00/champion.json"]:
+        store.delete(key)
+    assert "report" not in run(package, store, settings).reused
+    assert outputs(store) == before
+
+
+def test_an_asset_that_was_refused_is_filed_once_another_package_brought_what_was_missing(
+    edited: Edited, tmp_path: Path, settings: OnboardSettings
+) -> None:
+    def valves(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [row for row in rows if row["machine_type"] == "valve" and row["domain"] == "target"]
+
+    def short_valve(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [*target_normals(rows), *[row for row in valves(rows) if row["split"] == "train"][:2]]
+
+    def more_valves(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        tests = [row for row in valves(rows) if row["split"] == "test" and row["label"] == "normal"]
+        return [{**row, "split": "train", "confirmed_normal": "true"} for row in tests]
+
+    store = FolderStore(tmp_path / "store")
+    short = edited("short", short_valve)
+    assert [asset.machine_type for asset in run(short, store, settings).assets] == ["fan"]
+    run(edited("more", more_valves), store, settings)
+    again = run(short, store, settings)
+    assert {asset.machine_type: asset.n_target for asset in again.assets} == {"fan": 3, "valve": 7}
+
+
+def test_known_recordings_sent_again_change_nothing(edited: Edited, tmp_path: Path, settings: OnboardSettings) -> None:
+    store = FolderStore(tmp_path / "store")
+    first = run(edited("first", target_normals), store, settings)
+    again = run(
+        edited("again", lambda rows: [{**r, "confirmed_by": "Lee"} for r in target_normals(rows)]), store, settings
+    )
+    assert again.package != first.package
+    assert again.assets[0].n_target == 3
+    assert again.assets[0].threshold == first.assets[0].threshold
+
+
+def test_a_store_inside_the_package_is_refused(edited: Edited, settings: OnboardSettings) -> None:
+    package = edited("fan-only", one_machine)
+    with pytest.raises(UsageError, match="inside the package"):
+        onboard(str(package), "acme", f"file://{package}/alp-data", settings)
+
+
 def test_a_key_of_the_store_is_a_source_too(edited: Edited, tmp_path: Path, settings: OnboardSettings) -> None:
     from tasks.packages import open_package
 
@@ -314,7 +380,7 @@ def test_a_key_of_the_store_is_a_source_too(edited: Edited, tmp_path: Path, sett
         archive.write_zip(tmp_path / "fan.zip")
     store.put_file("inbox/acme/fan.zip", tmp_path / "fan.zip")
     state = onboard("inbox/acme/fan.zip", "acme", store.url, settings, return_state=True)
-    assert state.result().assets[0].machine_type == "fan"
+    assert state.result().result.assets[0].machine_type == "fan"
 
 
 def test_a_source_that_is_nowhere_is_bad_input(tmp_path: Path, settings: OnboardSettings) -> None:

@@ -14,15 +14,16 @@ from schemas.references import OnboardResult
 from schemas.settings import OnboardSettings
 from tasks.calibrating import Champion
 from tasks.ledger import Role
+from tasks.runs import Manifest
 from tasks.store import FolderStore
 
 Rows = list[dict[str, str]]
 
 
 def run(source: Path, store: FolderStore) -> OnboardResult:
-    result = onboard(str(source), "acme", store.url, OnboardSettings())
-    assert isinstance(result, OnboardResult)
-    return result
+    manifest = onboard(str(source), "acme", store.url, OnboardSettings())
+    assert isinstance(manifest, Manifest)
+    return manifest.result
 
 
 def write_part(whole: Path, part: Path, *, odd: bool) -> Path:

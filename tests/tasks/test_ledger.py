@@ -60,6 +60,18 @@ def test_a_clip_id_that_names_another_recording_already_gets_the_package_behind_
     pd.testing.assert_frame_equal(again, both)
 
 
+def test_a_package_that_brings_nothing_new_changes_nothing() -> None:
+    first = join(EMPTY, rows("a", "b"), package_id="1" * 16)
+    pd.testing.assert_frame_equal(join(first, rows("b", "a"), package_id="2" * 16), first)
+
+
+def test_a_corrected_label_replaces_the_older_one() -> None:
+    normal = rows("a", split="test")
+    first = join(EMPTY, normal, package_id="1" * 16)
+    corrected = join(first, normal.assign(label="anomaly"), package_id="2" * 16)
+    assert corrected["label"].tolist() == ["anomaly"]
+
+
 def test_the_version_changes_with_what_a_recording_is() -> None:
     normal = rows("a", split="test")
     anomaly = normal.assign(label="anomaly")

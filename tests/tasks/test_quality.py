@@ -16,7 +16,8 @@ import soundfile
 from schemas.metadata import METADATA_COLUMNS, validate_metadata
 from schemas.problems import Severity
 from schemas.references import Verdict
-from schemas.settings import ArchiveLimits, OnboardSettings, QaLimits
+from schemas.machine_types import load_machine_types
+from schemas.settings import ArchiveLimits, OnboardSettings, QaLimits, StandardizeSettings
 from tasks.packages import open_package
 from tasks.quality import Judgement, judge
 
@@ -327,6 +328,130 @@ def test_quarantined_recordings_take_no_part_in_the_comparison(judged: Packer) -
     assert rules(result) == ["clip.dead", "clip.dead"]
 
 
+# --- the band that is listened to ---------------------------------------------------------------------------------
+
+
+def hiss(seed: int = 60, *, rate: int = 48_000) -> bytes:
+    """White noise: at 48 kHz two thirds of it lie above 8 kHz."""
+    return wav(0.1 * np.random.default_rng(seed).normal(size=rate).clip(-4, 4), rate=rate)
+
+
+def hum(seed: int, *, rate: int = 48_000) -> bytes:
+    """A low tone of its own phase, whatever the rate."""
+    time = np.arange(rate) / rate
+    return wav(0.3 * np.sin(2 * np.pi * 200 * time + seed), rate=rate)
+
+
+def rated(*rates: int, **cells: str) -> tuple[list[dict[str, str]], dict[str, bytes | None]]:
+    """Training rows r0, r1, … of one machine, a low tone at each of the sample rates."""
+    rows = [row(f"r{i}", **cells) for i in range(len(rates))]
+    return rows, {
+        each["relative_path"]: hum(i, rate=rate) for i, (each, rate) in enumerate(zip(rows, rates, strict=True))
+    }
+
+
+def test_energy_above_the_band_that_is_listened_to_warns_and_a_low_hum_does_not(judged: Packer) -> None:
+    rows = [*normals(3), row("hiss"), row("hum")]
+    result = judged(rows, {"audio/hiss.wav": hiss(), "audio/hum.wav": hum(0)})
+
+    assert rules(result) == ["clip.lost_energy"]
+    assert result.problems[0].clip_id == "hiss"
+    assert "67% of the recording's energy lies above 8000 Hz" in result.problems[0].message
+    assert verdicts(result)["hiss"] == "warn"
+
+
+def test_lost_energy_heeds_its_limit_and_the_rates_of_settings_and_machine_type(judged: Packer) -> None:
+    def found(settings: StandardizeSettings, **judging: Any) -> list[str]:
+        onboard = OnboardSettings(qa=LENIENT.qa, standardize=settings)
+        return rules(judged([*normals(3), row("hiss")], {"audio/hiss.wav": hiss()}, settings=onboard, **judging))
+
+    types = load_machine_types()
+    at_48_khz = {**types, "fan": types["fan"].model_copy(update={"sample_rate": 48_000})}
+
+    assert found(StandardizeSettings(warn_lost_energy=0.6)) == ["clip.lost_energy"]
+    assert found(StandardizeSettings(warn_lost_energy=0.7)) == []
+    assert found(StandardizeSettings(sample_rate=48_000)) == ["asset.mixed_rates"] * 1
+    assert "clip.lost_energy" not in found(StandardizeSettings(), machine_types=at_48_khz)
+
+
+def test_a_quarantined_recording_is_not_asked_about_its_band(judged: Packer) -> None:
+    result = judged([*normals(3), row("x")], {"audio/x.wav": wav(np.sign(noise(1)), rate=44_100)})
+
+    assert "clip.lost_energy" not in rules(result)
+
+
+def test_clips_of_another_band_than_most_of_their_machine_are_named(judged: Packer) -> None:
+    rows, sounds = rated(16_000, 16_000, 8_000, 16_000)
+    result = judged(rows, sounds)
+
+    assert [(p.rule, p.clip_id, p.severity) for p in result.problems] == [("asset.mixed_rates", "r2", Severity.WARN)]
+    assert "at 8000 Hz" in result.problems[0].message
+    assert "mostly at 16000 Hz" in result.problems[0].message
+    assert "16000 Hz or more" in result.problems[0].remedy
+    assert verdicts(result)["r2"] == "warn"
+
+
+def test_rates_at_and_above_the_standard_one_are_the_same_band(judged: Packer) -> None:
+    assert rules(judged(*rated(16_000, 44_100, 48_000))) == []
+
+
+def test_the_minority_is_named_even_where_it_is_the_fuller_band(judged: Packer) -> None:
+    result = judged(*rated(8_000, 48_000, 8_000, 8_000))
+
+    assert [problem.clip_id for problem in result.problems] == ["r1"]
+    assert "at 48000 Hz" in result.problems[0].message
+
+
+def test_of_bands_equally_frequent_the_fuller_one_is_kept(judged: Packer) -> None:
+    assert [problem.clip_id for problem in judged(*rated(8_000, 16_000, 8_000, 16_000)).problems] == ["r0", "r2"]
+
+
+def test_each_machine_may_have_a_rate_of_its_own(judged: Packer) -> None:
+    rows, sounds = rated(8_000, 8_000, 8_000, section_id="01")
+
+    assert rules(judged([*normals(3), *rows], sounds)) == []
+
+
+def test_only_good_recordings_that_are_trained_on_or_judged_are_held_to_one_rate(judged: Packer) -> None:
+    rows = [
+        *normals(3),
+        row("short"),
+        row("room", split="supplemental", supp_type="noise"),
+        row("judged", split="test"),
+    ]
+    sounds = {
+        "audio/short.wav": wav(noise(9, seconds=0.2), rate=8_000),
+        "audio/room.wav": hum(1, rate=8_000),
+        "audio/judged.wav": hum(2, rate=8_000),
+    }
+    result = judged(rows, sounds)
+
+    assert [(p.rule, p.clip_id) for p in result.problems] == [("clip.short", "short"), ("asset.mixed_rates", "judged")]
+
+
+# --- what the machine learnt before -------------------------------------------------------------------------------
+
+
+def test_a_test_clip_that_was_learnt_as_normal_before_is_asked_about(judged: Packer) -> None:
+    rows = [row(name, split="test", **cells) for name, cells in (("a", {}), ("b", {"label": "anomaly"}), ("c", {}))]
+    ids = judged(rows).quality["content_sha256"].str[:16]
+    learnt = {("fan", "00"): frozenset(ids[:2]) | known("00", 3)["fan", "00"]}
+    result = judged(rows, known_normals=learnt)
+
+    assert [(p.rule, p.clip_id) for p in result.problems] == [("clip.known_normal", name) for name in "ab"]
+    assert "here it is sent to be judged" in result.problems[0].message
+    assert "here it is sent as an anomaly to be judged" in result.problems[1].message
+    assert verdicts(result) == {"a": "warn", "b": "warn", "c": "ok"}
+
+
+def test_what_another_machine_learnt_and_what_is_trained_on_again_is_not_asked_about(judged: Packer) -> None:
+    rows = [*normals(3), row("t", split="test")]
+    ids = judged(rows).quality["content_sha256"].str[:16]
+
+    assert rules(judged(rows, known_normals={("fan", "01"): frozenset(ids)})) == []
+    assert rules(judged(rows, known_normals={("fan", "00"): frozenset(ids[:3])})) == []
+
+
 # --- assets -------------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +480,7 @@ def test_an_asset_with_too_few_normals_is_held_back_and_told_how_many_to_record(
     assert rules(result) == ["asset.normals"]
     assert "fan/01 has 1 good" in result.problems[0].message
     assert "Record 2 more" in result.problems[0].remedy
+    assert "together with those you have, in one package" in result.problems[0].remedy
     assert verdicts(result) == {"n0": "ok", "n1": "ok", "n2": "ok", "only": "reject", "tested": "reject"}
     assert [asset.accepted for asset in result.assets] == [True, False]
     assert result.accepted_clips["section_id"].unique().tolist() == ["00"]

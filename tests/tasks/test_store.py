@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -111,7 +112,45 @@ def test_an_overlay_url_leads_back_to_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "glass" / "a").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "file://", "alp-data", ""])
+@pytest.mark.parametrize("name", ["a#b", "a%20b", "q?x", "소리 창고", "a+b"])
+def test_any_folder_is_found_again_by_its_url(tmp_path: Path, name: str) -> None:
+    store = FolderStore(tmp_path / name)
+    store.put("k", b"x")
+    assert (tmp_path / name / "k").is_file()
+    assert open_store(store.url).get("k") == b"x"
+    assert open_store(overlay_url(store.url, tmp_path / f"glass {name}")).get("k") == b"x"
+
+
+@pytest.mark.parametrize("key", ["inbox/acme/첫 번째.zip", "recordings/acme/fan-1/a b (2).wav"])
+def test_what_a_plant_drops_may_have_any_name(store: ObjectStore, key: str) -> None:
+    store.put(key, b"x")
+    assert list(store.list_keys("")) == [key]
+    assert store.get(key) == b"x"
+
+
+@pytest.mark.parametrize("key", ["inbox/../x", "inbox/acme/.hidden", "inbox//x", "inbox/a\\b", "inbox/a\nb"])
+def test_but_not_a_name_that_leads_out(store: ObjectStore, key: str) -> None:
+    with pytest.raises(StoreError, match="no key"):
+        store.get(key)
+
+
+def test_a_lock_keeps_a_second_writer_waiting(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with FolderStore(tmp_path).lock("assets/ledger"):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with FolderStore(tmp_path).lock("assets/ledger"):
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "file://", "alp-data", "", "file://etc/x", "file://[x", "file:///a#b"])
 def test_a_url_of_no_known_kind_says_what_to_write(url: str) -> None:
     with pytest.raises(UsageError, match="file:///path"):
         open_store(url)
