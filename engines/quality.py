@@ -105,13 +105,12 @@ def energy_above(samples: NDArray[np.float32], sample_rate: int, frequency_hz: f
     total = above = 0.0
     for start in range(0, len(samples), sample_rate):
         block = samples[start : start + sample_rate]
-        spectrum = np.abs(np.fft.rfft(block, axis=0)) ** 2
-        energy = spectrum.sum(axis=1, dtype=np.float64)
-        energy[0] = 0.0
+        # Before the transform, not after: the rounding of a large offset would leak into every bin.
+        centred = block - block.mean(axis=0, dtype=np.float64)
+        energy = (np.abs(np.fft.rfft(centred, axis=0)) ** 2).sum(axis=1)
         if len(block) % 2 == 0:
-            energy[-1] /= (
-                2  # every other bin stands for two of the full spectrum, that of the Nyquist frequency for one
-            )
+            # Every other bin stands for two of the full spectrum, that of the Nyquist frequency for one.
+            energy[-1] /= 2
         total += energy.sum()
         above += energy[np.fft.rfftfreq(len(block), 1 / sample_rate) > frequency_hz].sum()
     return float(above / total) if total > 0 else 0.0

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import soundfile
 
+from schemas.machine_types import load_machine_types
 from schemas.metadata import METADATA_COLUMNS, validate_metadata
 from schemas.problems import Severity
 from schemas.references import Verdict
-from schemas.machine_types import load_machine_types
 from schemas.settings import ArchiveLimits, OnboardSettings, QaLimits, StandardizeSettings
 from tasks.packages import open_package
 from tasks.quality import Judgement, judge
@@ -370,8 +370,8 @@ def test_lost_energy_heeds_its_limit_and_the_rates_of_settings_and_machine_type(
 
     assert found(StandardizeSettings(warn_lost_energy=0.6)) == ["clip.lost_energy"]
     assert found(StandardizeSettings(warn_lost_energy=0.7)) == []
-    assert found(StandardizeSettings(sample_rate=48_000)) == ["asset.mixed_rates"] * 1
-    assert "clip.lost_energy" not in found(StandardizeSettings(), machine_types=at_48_khz)
+    assert found(StandardizeSettings(sample_rate=48_000)) == ["asset.mixed_rates"]
+    assert found(StandardizeSettings(), machine_types=at_48_khz) == ["asset.mixed_rates"]
 
 
 def test_a_quarantined_recording_is_not_asked_about_its_band(judged: Packer) -> None:
