@@ -510,7 +510,7 @@ _TABLE: tuple[Rule, ...] = (
         severity=REJECT,
         what="Asset {asset} has {measured} good normal recordings of its own; it needs at least {limit}.",
         remedy="Record {missing} more of its normal running, 10 s each, and send them together with those you have, in "
-        "one package: of a refused one nothing is kept. {recommended} in all are better.",
+        "one package: a refused one is not learnt from. {recommended} in all are better.",
         limit="min_normals",
     ),
     Rule(
