@@ -105,7 +105,7 @@ def toy(
         print_json({"target": str(target), "clips": clips, "machine_types": list(plan.machine_types), "seed": seed})
     else:
         stdout.print(f"Wrote {clips} synthetic clips to {escape(str(target))}", highlight=False, soft_wrap=True)
-        stdout.print(f"Next: alp onboard {escape(str(target))}", style="dim", soft_wrap=True)
+        stdout.print(f"Next: {escape(sys.argv[0])} onboard {escape(str(target))}", style="dim", soft_wrap=True)
 
 
 def _write_toy(target: Path, plan: ToyPlan, *, overwrite: bool) -> int:

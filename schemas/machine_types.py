@@ -65,8 +65,8 @@ def spelling_index(types: MachineTypes) -> dict[str, str]:
 
 
 def fold(text: str) -> str:
-    """A spelling without case, and with spaces, dashes and underscores taken as one: `Slide-Rail` → `slide rail`."""
-    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
+    """A spelling without case, spaces, dashes and underscores: `Slide-Rail` → `sliderail`, `기계 종류` → `기계종류`."""
+    return re.sub(r"[\s_-]+", "", text).casefold()
 
 
 @cache

@@ -270,7 +270,7 @@ _TABLE: tuple[Rule, ...] = (
         id="row.machine_type",
         severity=ERROR,
         what="The machine type is unknown.",
-        remedy="Write one of: {choices}; further types are added in the customer's YAML.",
+        remedy="Write one of: {choices}.",
     ),
     Rule(
         id="row.train_confirmed",
@@ -287,7 +287,7 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="row.supp_type",
         severity=ERROR,
-        what="supp_type stands exactly on supplemental rows, and this row is {split}.",
+        what="supp_type must be filled on supplemental rows and empty on all others; this row is {split}.",
         remedy="Write noise or machine on supplemental rows and leave supp_type empty on all others.",
     ),
     Rule(

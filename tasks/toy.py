@@ -187,7 +187,7 @@ def _require_free(target: Path, *, overwrite: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise UsageError(f"{target} exists already; choose another name, or ask for it to be overwritten")
+        raise UsageError(f"{target} exists already; choose another name, or overwrite it (--overwrite)")
     if target.is_dir() == _is_zip_name(target) or not _is_toy_package(target):
         raise UsageError(f"{target} is no toy package and is not overwritten; choose another name")
 

@@ -143,6 +143,8 @@ def _kpi_tile(page: AssetPage, verdict: verdicts.KpiVerdict, say: Words) -> Tile
         body.append(say("kpi.unproven.labels"))
     elif is_rate and verdict.status == "unproven":
         body.append(say("kpi.unproven.rate", value=show(verdict.value)))
+    elif verdict.status == "unproven":
+        body.append(say("kpi.unproven.few", value=show(verdict.value), n=verdicts.LABELLED_TO_PROVE))
     elif verdict.interval is not None:
         low, high = show(verdict.interval.low), show(verdict.interval.high)
         body.append(say("kpi.measured.interval", value=show(verdict.value), low=low, high=high))

@@ -19,6 +19,10 @@ CONTRADICTION_LEVEL = 0.01
 """Probability of so many false alarms under the stated rate, below which the tests contradict it."""
 
 
+LABELLED_TO_PROVE = 5
+"""Labelled test recordings of each kind below which a figure proves nothing, however good it looks."""
+
+
 @dataclass(frozen=True)
 class KpiVerdict:
     """The customer's target and what was measured; `interval` is the bootstrap's where there is one."""
@@ -44,7 +48,10 @@ class Observed:
 
 
 def judge_kpi(kpi: Kpi, threshold: Threshold, metrics: AssetMetrics, *, synthetic: bool) -> KpiVerdict:
-    """Met, not met, or unproven: without labels, or where the rate is not certified. Synthetic sound proves nothing."""
+    """Met, not met, or unproven: without labels enough, or where the rate is not certified.
+
+    Synthetic sound proves nothing.
+    """
     interval: Interval | None = None
     value: float | None
     if kpi.metric == "alarms_per_day":
@@ -54,16 +61,22 @@ def judge_kpi(kpi: Kpi, threshold: Threshold, metrics: AssetMetrics, *, syntheti
         value = None if metrics.recall is None else 1 - metrics.recall
         recall = metrics.intervals.get("recall")
         interval = recall and Interval(low=1 - recall.high, high=1 - recall.low)
-        good, proven = value is not None and value <= kpi.target, value is not None
+        good, proven = value is not None and value <= kpi.target, _enough_labels(metrics)
     else:
         value = getattr(metrics, kpi.metric)
         interval = metrics.intervals.get(kpi.metric)
-        good, proven = value is not None and value >= kpi.target, value is not None
+        good, proven = value is not None and value >= kpi.target, _enough_labels(metrics)
     if synthetic:
         return KpiVerdict("synthetic", value, interval)
     if (good and not proven) or value is None:
         return KpiVerdict("unproven", value, interval)
     return KpiVerdict("met" if good else "not_met", value, interval)
+
+
+def _enough_labels(metrics: AssetMetrics) -> bool:
+    counts = metrics.counts
+    normals, anomalies = counts.normal_source + counts.normal_target, counts.anomaly_source + counts.anomaly_target
+    return min(normals, anomalies) >= LABELLED_TO_PROVE
 
 
 def how_sure(threshold: Threshold) -> Sureness:

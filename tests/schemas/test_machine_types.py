@@ -26,7 +26,7 @@ def test_yaml_adds_a_type_and_changes_one(tmp_path: Path) -> None:
 
     assert tuple(types) == (*BUILT_IN, "mixer")
     assert types["fan"].sample_rate == 32_000
-    assert spelling_index(types)["toy mixer"] == "mixer"
+    assert spelling_index(types)["toymixer"] == "mixer"
     assert "mixer" not in load_machine_types()
 
 

@@ -155,6 +155,13 @@ def test_a_target_is_met_not_met_or_unproven(make_asset_page: Any) -> None:
     assert status(Kpi(metric="alarms_per_day", target=2)) == "unproven"
 
 
+def test_a_handful_of_labels_proves_nothing(make_asset_page: Any) -> None:
+    page = make_asset_page()
+    few = page.metrics.model_copy(update={"counts": page.metrics.counts.model_copy(update={"anomaly_target": 0})})
+    assert verdicts.judge_kpi(Kpi(), page.threshold, few, synthetic=False).status == "unproven"
+    assert "too few labelled recordings" in render_asset_page(make_asset_page(metrics=few))
+
+
 @pytest.mark.parametrize("metric", ["auc", "pauc", "alarms_per_day", "miss_rate"])
 def test_synthetic_sound_never_meets_a_target(make_asset_page: Any, metric: Any) -> None:
     page = make_asset_page()
