@@ -8,8 +8,8 @@ full scale; `bandwidth_hz` is the band the recording really holds, which may lie
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -24,12 +24,17 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Clip:
-    """Who a waveform is, without the samples."""
+    """Who a waveform is, without the samples.
+
+    `conditions` are the operating conditions it was recorded under, by column of the strict table (`speed_level`,
+    …); a condition that was not written down is absent.
+    """
 
     clip_id: str
     recording_id: str
     sample_rate: int
     bandwidth_hz: float
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
 
 class ClipSet:
@@ -54,11 +59,13 @@ class ClipSet:
         sample_rate: int = 16_000,
         bandwidth_hz: float | None = None,
         recording_ids: Sequence[str] | None = None,
+        conditions: Sequence[Mapping[str, str]] | None = None,
     ) -> Self:
         """A set over arrays in memory; each waveform its own recording unless `recording_ids` says otherwise."""
         names = list(recording_ids) if recording_ids is not None else [f"{i}" for i in range(len(waveforms))]
         band = bandwidth_hz if bandwidth_hz is not None else sample_rate / 2
-        clips = [Clip(f"{name}#{i}", name, sample_rate, band) for i, name in enumerate(names)]
+        known = conditions if conditions is not None else [{}] * len(names)
+        clips = [Clip(f"{name}#{i}", name, sample_rate, band, known[i]) for i, name in enumerate(names)]
         return cls(clips, lambda i: waveforms[i])
 
     def __len__(self) -> int:
@@ -114,9 +121,16 @@ class AnomalyMap:
 
 
 class Engine(ABC):
-    """A detector of anomalous sound learnt from normal sound alone."""
+    """A detector of anomalous sound learnt from normal sound alone.
+
+    Attributes
+    ----------
+    normal_scores_method
+        `leave_one_out`, or such as `32_fold` where recordings were left out in so many groups; empty before `fit`.
+    """
 
     name: ClassVar[str]
+    normal_scores_method: str = ""
 
     @abstractmethod
     def fit(self, target: ClipSet, source: ClipSet | None = None, *, progress: Progress | None = None) -> Self:

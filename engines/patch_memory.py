@@ -16,25 +16,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from engines.base import AnomalyMap, Clip, ClipSet, Engine, Progress, recording_scores
-from engines.encoders.base import Encoder, EncoderIdentity
+from engines.base import AnomalyMap, ClipSet, Engine, Progress, recording_scores
+from engines.encoders.base import Encoder
 from engines.features import BandMoments, BandStatistics, Spectrogram
+from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, hear, name_method, require_normals, require_rate
 from engines.patches import aligned, map_layers, smooth, tail_mean, unit_patches
+from engines.saving import EncoderCard, Tensors, read_card, write_card
 from engines.workers import WorkDone, Workers
 from schemas.engine_settings import PatchMemorySettings
-from schemas.errors import InputError, UsageError, WeightsError
-
-MIN_RECORDINGS = 3
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+from schemas.errors import InputError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +49,22 @@ class PatchMemory(Engine):
     """Training-free patch memory over an encoder.
 
     `workers` is how many clips are encoded side by side (default: one a core); it changes the speed, never a score.
-
-    Attributes
-    ----------
-    normal_scores_method
-        `leave_one_out`, or `32_fold` where there are more recordings than `max_refits`; empty before `fit`.
+    `least` is the fewest normal recordings it is fitted to; below 3 only for an engine that leaves some of three out.
     """
 
     name: ClassVar[str] = "a"
 
     def __init__(
-        self, encoder: Encoder, settings: PatchMemorySettings | None = None, *, workers: int | None = None
+        self,
+        encoder: Encoder,
+        settings: PatchMemorySettings | None = None,
+        *,
+        workers: int | None = None,
+        least: int = MIN_RECORDINGS,
     ) -> None:
         self.encoder = encoder
         self.settings = settings or PatchMemorySettings()
-        self.normal_scores_method = ""
+        self._least = least
         self._workers = workers
         self._memory: Memory | None = None
         self._normal_scores: NDArray[np.float64] = np.empty(0)
@@ -81,21 +80,21 @@ class PatchMemory(Engine):
         InputError
             Fewer than 3 recordings, two clips of one name, or a broken clip.
         """
-        _require_normals(target)
-        clips = target.subset(sorted(range(len(target)), key=lambda i: target.clips[i].clip_id))
-        folds = _folds(sorted(target.recordings), self.settings.max_refits)
+        require_normals(target, engine=self.name, least=self._least)
+        clips = by_clip_id(target)
+        left_out = folds(target.recordings, self.settings.max_refits)
         scores = np.empty(len(clips))
         with Workers(self._workers) as workers:
-            done = WorkDone(progress, clips=len(clips), work=len(clips) * (len(folds) + 1))
+            done = WorkDone(progress, clips=len(clips), work=len(clips) * (len(left_out) + 1))
             trainer = _Trainer(self.encoder, self.settings, clips, workers, done)
             memory = trainer.remember(range(len(clips)))
-            for fold in folds:
+            for fold in left_out:
                 left = [i for i, clip in enumerate(clips.clips) if clip.recording_id in fold]
                 scores[left] = trainer.score_without(left)
         self._memory = memory
         by_recording = dict(zip(clips.recordings, recording_scores(clips, scores), strict=True))
         self._normal_scores = np.array([by_recording[name] for name in target.recordings])
-        self.normal_scores_method = "leave_one_out" if len(folds) == len(by_recording) else f"{len(folds)}_fold"
+        self.normal_scores_method = name_method(left_out)
         return self
 
     def decision_function(self, clips: ClipSet, *, progress: Progress | None = None) -> NDArray[np.float64]:
@@ -132,7 +131,7 @@ class PatchMemory(Engine):
         memory = self._require_fit()
         card = _Card(
             settings=self.settings,
-            encoder=_EncoderCard(**asdict(self.encoder.identity)),
+            encoder=EncoderCard.of(self.encoder.identity),
             sample_rate=memory.sample_rate,
             bandwidth_hz=memory.bandwidth_hz,
             layers=len(memory.layers),
@@ -141,7 +140,7 @@ class PatchMemory(Engine):
         tensors = {f"layers.{i}": layer for i, layer in enumerate(memory.layers)}
         statistics = {"bands.mean": memory.statistics.mean, "bands.std": memory.statistics.std}
         save_file({**tensors, **statistics, "normal_scores": self._normal_scores}, folder / "memory.safetensors")
-        (folder / "engine.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_card(card, folder)
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder, *, workers: int | None = None) -> Self:
@@ -154,12 +153,8 @@ class PatchMemory(Engine):
         WeightsError
             `encoder` is not the one that the model was fitted with.
         """
-        card = _read_card(folder)
-        fitted_with = EncoderIdentity(**card.encoder.model_dump())
-        if fitted_with != encoder.identity:
-            raise WeightsError(
-                f"the model in {folder} was fitted with {fitted_with}, not {encoder.identity}; refit the asset"
-            )
+        card = read_card(folder, _Card, engine=cls.name)
+        card.encoder.require(encoder.identity, folder)
         engine = cls(encoder, card.settings, workers=workers)
         engine._memory, engine._normal_scores = _read_memory(folder, card)
         engine.normal_scores_method = card.normal_scores_method
@@ -172,16 +167,11 @@ class PatchMemory(Engine):
 
     def _fitted(self, clips: ClipSet) -> Memory:
         memory = self._require_fit()
-        for clip in clips.clips[:1]:
-            if clip.sample_rate != memory.sample_rate:
-                raise InputError(
-                    f"clip {clip.clip_id!r} is sampled at {clip.sample_rate} Hz, the model at {memory.sample_rate} Hz; "
-                    "standardize it first"
-                )
+        require_rate(clips, memory.sample_rate)
         return memory
 
     def _map(self, memory: Memory, clips: ClipSet, index: int) -> AnomalyMap:
-        heard = _hear(self.encoder, clips.clips[index], clips.waveform(index), memory.bandwidth_hz)
+        heard = hear(self.encoder, clips.clips[index], clips.waveform(index), memory.bandwidth_hz)
         return _map_anomalies(self.encoder, self.settings, memory, heard)
 
 
@@ -234,34 +224,11 @@ class _Trainer:
         if bandwidth_hz == self._bandwidth_hz:
             return
         self._heard = self._workers.map(
-            lambda i: _hear(self._encoder, self._clips.clips[i], self._clips.waveform(i), bandwidth_hz),
+            lambda i: hear(self._encoder, self._clips.clips[i], self._clips.waveform(i), bandwidth_hz),
             range(len(self._clips)),
         )
         self._moments = [BandMoments.of(heard) for heard in self._heard]
         self._bandwidth_hz = bandwidth_hz
-
-
-def _require_normals(target: ClipSet) -> None:
-    count = len(target.recordings)
-    if count < MIN_RECORDINGS:
-        raise InputError(f"{count} normal recordings of the target; engine A needs {MIN_RECORDINGS}: record more")
-    if len({clip.clip_id for clip in target.clips}) < len(target):
-        raise InputError("two normals of the target have the same clip_id; name each clip once")
-
-
-def _folds(recordings: Sequence[str], max_refits: int) -> list[set[str]]:
-    """Groups of recordings to leave out together: one each, or `max_refits` interleaved groups."""
-    count = min(len(recordings), max_refits)
-    return [set(recordings[start::count]) for start in range(count)]
-
-
-def _hear(encoder: Encoder, clip: Clip, waveform: NDArray[np.float32], bandwidth_hz: float) -> Spectrogram:
-    """What the encoder hears of a clip up to `bandwidth_hz`; an `InputError` names the clip."""
-    held_hz = min(clip.bandwidth_hz, bandwidth_hz)
-    try:
-        return encoder.spectrogram(waveform, sample_rate=clip.sample_rate, bandwidth_hz=bandwidth_hz, held_hz=held_hz)
-    except InputError as error:
-        raise InputError(f"clip {clip.clip_id!r}: {error}") from error
 
 
 def _map_anomalies(encoder: Encoder, settings: PatchMemorySettings, memory: Memory, heard: Spectrogram) -> AnomalyMap:
@@ -293,15 +260,6 @@ def _clip_patches(
     return kept
 
 
-class _EncoderCard(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    version: int
-    weights: str
-    front_end: str
-
-
 class _Card(BaseModel):
     """engine.json."""
 
@@ -310,44 +268,18 @@ class _Card(BaseModel):
     format_version: Literal[1] = 1
     engine: Literal["a"] = "a"
     settings: PatchMemorySettings
-    encoder: _EncoderCard
+    encoder: EncoderCard
     sample_rate: int = Field(gt=0)
     bandwidth_hz: float = Field(gt=0)
     layers: int = Field(gt=0)
     normal_scores_method: str
 
 
-def _read_card(folder: Path) -> _Card:
-    path = folder / "engine.json"
-    try:
-        return _Card.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is absent; this folder holds no saved engine") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no model of engine A that this version reads: {error}") from error
-
-
 def _read_memory(folder: Path, card: _Card) -> tuple[Memory, NDArray[np.float64]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / "memory.safetensors"
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}; refit the asset") from error
-
-    def array(name: str, dtype: type[_Scalar], axes: int) -> NDArray[_Scalar]:
-        value = tensors.get(name)
-        if value is None or value.dtype != dtype or value.ndim != axes or not value.size:
-            raise InputError(f"{path} lacks {name!r} as {np.dtype(dtype)} of {axes} axes; refit the asset")
-        if not np.isfinite(value).all():
-            raise InputError(f"{path}: {name!r} holds NaN or Inf; refit the asset")
-        return value
-
-    mean, std = array("bands.mean", np.float64, 1), array("bands.std", np.float64, 1)
+    tensors = Tensors(folder / "memory.safetensors")
+    mean, std = tensors.array("bands.mean", np.float64, 1), tensors.array("bands.std", np.float64, 1)
     if mean.shape != std.shape or (std <= 0).any():
-        raise InputError(f"{path}: the band statistics do not fit together; refit the asset")
-    layers = tuple(aligned(array(f"layers.{i}", np.float32, 2)) for i in range(card.layers))
+        raise InputError(f"{tensors.path}: the band statistics do not fit together; refit the asset")
+    layers = tuple(aligned(tensors.array(f"layers.{i}", np.float32, 2)) for i in range(card.layers))
     memory = Memory(card.sample_rate, card.bandwidth_hz, BandStatistics(mean, std), layers)
-    return memory, array("normal_scores", np.float64, 1)
+    return memory, tensors.array("normal_scores", np.float64, 1)
