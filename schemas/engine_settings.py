@@ -6,6 +6,8 @@ set of real compressor recordings; any other set measures them.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from schemas.settings import Settings
@@ -41,3 +43,39 @@ class PatchMemorySettings(Settings):
         if cells % 2 == 0:
             raise ValueError("a neighbourhood has a cell in its middle: give an odd number")
         return cells
+
+
+class MemoryBankSettings(Settings):
+    """Engine B: what is kept of source and target normals, and how a distance becomes a score."""
+
+    distance: Literal["sqeuclidean", "cosine"] = Field(default="sqeuclidean", description="Between embeddings.")
+    neighbours: int = Field(default=1, ge=1, description="Nearest embeddings of a bank that a distance averages over.")
+    mixup: bool = Field(default=True, description="MemMixup: fill the target bank up with mixes.")
+    mixup_lambda: float = Field(default=0.9, gt=0, le=1, description="Share of the target in a mix.")
+    mixup_neighbours: int = Field(default=10, ge=1, description="Nearest sources that each target is mixed with.")
+    normalization: Literal["zscore", "local_density", "none"] = Field(
+        default="zscore", description="How distances to the two banks are made comparable, by training normals alone."
+    )
+    shrinkage: float = Field(
+        default=5.0, ge=0, description="Target recordings that the source's spread weighs as much as; 0: not shrunk."
+    )
+    std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
+    max_image_s: float = Field(default=10.0, ge=1, description="Longer clips are encoded in equal pieces.")
+    max_source: int = Field(default=2000, ge=1, description="Source recordings kept; above, a seeded subsample.")
+    max_refits: int = Field(default=64, ge=2, description="Up to so many recordings each is left out alone.")
+    seed: int = Field(default=0, ge=0, description="Of the subsample.")
+
+
+class PrototypeSettings(Settings):
+    """Engine C: the network that learns from conditions, its episodes, and how prototypes score."""
+
+    front_end: LogMelSettings = LogMelSettings()
+    embedding_dim: int = Field(default=64, ge=2, description="Size of an embedding.")
+    train_mode: Literal["protonet", "reptile"] = Field(default="protonet", description="How episodes train.")
+    adapt: Literal["prototype", "finetune"] = Field(default="prototype", description="How the target's normals adapt.")
+    score: Literal["distance", "nll"] = Field(default="distance", description="From the nearest prototype.")
+    shots: int = Field(default=3, ge=1, description="Support recordings of a class in an episode.")
+    episodes: int = Field(default=300, ge=1, description="Training steps.")
+    time_budget_s: float = Field(default=120.0, gt=0, description="Training ends here even if episodes are left.")
+    max_refits: int = Field(default=64, ge=2, description="Up to so many recordings each is left out alone.")
+    seed: int = Field(default=0, ge=0, description="Of weights and episodes.")

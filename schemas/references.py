@@ -58,6 +58,7 @@ class Run(Reference):
     store: str = Field(description="URL of the object store.")
     settings: OnboardSettings
     code_version: str
+    library: str = Field(default="", description="Hash of all that other packages have given the library and ledgers.")
 
 
 class AssetIntake(Reference):
@@ -115,6 +116,17 @@ class Dataset(Reference):
     assets: tuple[Asset, ...]
 
 
+class Source(Reference):
+    """What an asset may learn from besides its own normals: other domains of itself, and the library."""
+
+    asset: Asset
+    key: str = Field(description="Ledger-like rows of the source, one a segment, as this run saw them.")
+    version: str = Field(description="Hash of the recordings and of the conditions they name.")
+    recordings: int = Field(description="Source normal recordings.")
+    own: int = Field(description="Of these, how many the asset itself brought as another domain.")
+    customers: tuple[str, ...] = Field(description="Whose recordings these are, sorted.")
+
+
 class Criterion(Reference):
     """One question the router asked, and the answer."""
 
@@ -124,16 +136,23 @@ class Criterion(Reference):
     limit: float
     met: bool
     sentence: str
+    decisive: bool = Field(default=True, description="False: told for the reader; other criteria of it decide.")
 
 
 class Selection(Reference):
     """Which engine judges an asset, and why."""
 
     asset: Asset
+    source: Source | None = Field(default=None, description="None: the asset's own normals are all there is.")
     engine: str
     encoder: str
     reason: str
     criteria: tuple[Criterion, ...]
+    candidates: tuple[str, ...] = Field(
+        default=(),
+        description="Engines to be fitted: the chosen one, and those it must prove itself against, in that order.",
+    )
+    members: tuple[str, ...] = Field(default=(), description="Of an ensemble, the engines it is made of.")
 
 
 class Model(Reference):

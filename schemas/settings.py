@@ -15,8 +15,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-EngineChoice = Literal["auto", "a"]
-EncoderChoice = Literal["auto", "lite0", "logmel"]
+EngineName = Literal["a", "b", "c", "ensemble"]
+EngineChoice = Literal["auto", "a", "b", "c", "ensemble"]
+EncoderChoice = Literal["auto", "ast", "lite0", "logmel"]
 Language = Literal["en", "ko"]
 
 
@@ -76,6 +77,21 @@ class StandardizeSettings(Settings):
     warn_lost_energy: float = Field(default=0.1, ge=0, le=1, description="Share of energy above the new Nyquist.")
 
 
+class RoutingSettings(Settings):
+    """What an engine needs before the router trusts it with an asset; counts are normal recordings."""
+
+    min_source: int = Field(default=30, ge=1, description="Source normals of the machine type that engine B needs.")
+    min_source_c: int = Field(default=200, ge=1, description="Source normals that engine C needs.")
+    min_columns: int = Field(default=2, ge=1, description="Condition columns that must qualify for engine C.")
+    min_filled: float = Field(default=0.95, gt=0, le=1, description="Share of source normals that name a condition.")
+    min_class: int = Field(default=5, ge=2, description="Source normals a value needs to count as a class.")
+    significance: float = Field(
+        default=0.01, gt=0, lt=1, description="A condition is true if shuffled labels predict so well only this often."
+    )
+    forbid: tuple[EngineName, ...] = Field(default=(), description="Engines that `auto` and `ensemble` leave out.")
+    clean_machine: bool = Field(default=False, description="Clean-machine clips (supp_type=machine) count as source.")
+
+
 class AlarmPolicy(Settings):
     """How many false alarms a plant will bear, and how often it listens."""
 
@@ -104,6 +120,7 @@ class OnboardSettings(Settings):
     archive: ArchiveLimits = ArchiveLimits()
     qa: QaLimits = QaLimits()
     standardize: StandardizeSettings = StandardizeSettings()
+    routing: RoutingSettings = RoutingSettings()
     alarm: AlarmPolicy = AlarmPolicy()
     kpi: Kpi = Kpi()
     language: Language = Field(default="en", description="Of the report.")
