@@ -16,7 +16,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from schemas.errors import AlpError, InputError, RejectedError
+from deployments.asset_commands import asset_app
+from deployments.encoder_commands import encoder_app
+from deployments.library_commands import library_app
+from schemas.errors import AlpError, InputError, RejectedError, UsageError
 from schemas.references import Verdict
 from schemas.settings import EncoderChoice, EngineChoice, Environment, Language, OnboardSettings
 
@@ -30,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(library_app, name="library")
+app.add_typer(asset_app, name="asset")
+app.add_typer(encoder_app, name="encoder")
 stdout = Console()
 stderr = Console(stderr=True)
 
@@ -154,12 +160,31 @@ def onboard(
     encoder: Annotated[EncoderChoice, typer.Option(help="auto: the best whose weights are here.")] = "auto",
     store: StoreUrl = None,
     language: Annotated[Language, typer.Option("--lang", help="Of the report.")] = "en",
+    share_source: Annotated[
+        bool | None,
+        typer.Option(
+            "--share-source/--keep-source",
+            help="Whether the customer's normals may serve other customers. [default: as said before, else no]",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after choosing engines, and file nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn a package into scores, calibrated thresholds and a report."""
     settings = OnboardSettings(engine=engine, encoder=encoder, language=language)
+    if share_source is not None:
+        _say_consent(customer, store, share_source, dry_run=dry_run)
     raise typer.Exit(_onboard(str(package), customer, store, settings, dry_run=dry_run, as_json=as_json))
+
+
+def _say_consent(customer: str, store: str | None, share: bool, *, dry_run: bool) -> None:
+    from tasks.sharing import set_consent
+    from tasks.store import open_store
+
+    if dry_run:
+        raise UsageError("--dry-run files nothing, consent neither; leave --share-source or --keep-source out")
+    set_consent(open_store(store or Environment().store), customer, share_source=share)
 
 
 def _onboard(

@@ -1,12 +1,14 @@
 """Engine A, training-free patch memory: how unlike every patch of the normals is each patch of a clip?
 
 1. Log-mel over the band that all target normals hold; each band standardized by their mean and deviation.
-2. An encoder makes patches of the standardized spectrogram; all patches of the normals are the memory.
+2. An encoder makes patches of the standardized spectrogram; all patches of the normals are the memory, or where they
+   are too many, of each clip those that lie far from one another (`engines.coreset`).
 3. Patch anomaly = 1 − the highest cosine to the memory, averaged over the encoder's layers on the finest grid: the
    anomaly map. Clip score = mean of its highest `tail_fraction` of cells.
 
-After PatchCore (Roth et al. 2022) with cosine for the distance and a tail mean for its single highest patch. Only
-the target's normals are used; `source` is ignored.
+After PatchCore (Roth et al. 2022) with cosine for the distance and a tail mean for its single highest patch; and its
+coreset is of all normals together, here of each clip by itself, so that leaving one out leaves the others' patches as
+they are. Only the target's normals are used; `source` is ignored.
 
 A score depends on the clip and the model alone, and a model on the set of normals alone: neither on the order of
 clips, nor on what is scored beside them, nor on the number of workers.
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.base import AnomalyMap, ClipSet, Engine, Progress, recording_scores
+from engines.coreset import farthest_points
 from engines.encoders.base import Encoder
 from engines.features import BandMoments, BandStatistics, Spectrogram
 from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, hear, name_method, require_normals, require_rate
@@ -193,11 +196,10 @@ class _Trainer:
         self._hear_all(min(clip.bandwidth_hz for clip in clips))
         moments = [self._moments[i] for i in indices]
         statistics = BandStatistics.of(moments, std_floor_db=self._settings.std_floor_db)
-        quota = -(-self._settings.max_patches // len(clips))
 
         def patches(index: int) -> list[NDArray[np.float32]]:
             image, name = statistics.standardize(self._heard[index]), self._clips.clips[index].clip_id
-            kept = _clip_patches(self._encoder, self._settings, image, quota, name)
+            kept = _clip_patches(self._encoder, self._settings, image, name, clips=len(clips))
             self._done.add(1)
             return kept
 
@@ -245,19 +247,37 @@ def _map_anomalies(encoder: Encoder, settings: PatchMemorySettings, memory: Memo
 
 
 def _clip_patches(
-    encoder: Encoder, settings: PatchMemorySettings, image: Spectrogram, quota: int, clip_id: str
+    encoder: Encoder, settings: PatchMemorySettings, image: Spectrogram, clip_id: str, *, clips: int
 ) -> list[NDArray[np.float32]]:
-    """At most `quota` patches a layer of one clip, (n, dim): the same draw whatever else is remembered."""
+    """The patches of each layer that one of `clips` clips adds to the memory, (n, dim).
+
+    They are drawn from the clip alone: the same whatever else is remembered.
+    """
     pieces = [encoder.encode_one(piece) for piece in image.pieces(settings.max_image_s)]
-    kept = []
+    layers = []
     for parts in zip(*pieces, strict=True):
         units = [unit_patches(smooth(layer, settings.neighbourhood)) for layer in parts]
-        patches = np.concatenate([unit.reshape(-1, unit.shape[-1]) for unit in units])
-        if len(patches) > quota:
-            name = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:8], "big")
-            patches = patches[np.random.default_rng([settings.seed, name]).permutation(len(patches))[:quota]]
-        kept.append(patches)
-    return kept
+        layers.append(np.concatenate([unit.reshape(-1, unit.shape[-1]) for unit in units]))
+    quota = _quota(settings, clips, dims=sum(patches.shape[1] for patches in layers))
+    name = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:8], "big")
+    return [_subsample(patches, quota, settings.subsample, seed=[settings.seed, name]) for patches in layers]
+
+
+def _quota(settings: PatchMemorySettings, clips: int, *, dims: int) -> int:
+    """Patches a layer that each clip may add, so that neither `max_patches` nor `max_memory_mib` is exceeded."""
+    total = min(settings.max_patches, settings.max_memory_mib * 2**20 // (4 * dims))
+    return max(1, -(-total // clips))
+
+
+def _subsample(
+    patches: NDArray[np.float32], quota: int, how: Literal["random", "coreset"], *, seed: list[int]
+) -> NDArray[np.float32]:
+    if len(patches) <= quota:
+        return patches
+    rng = np.random.default_rng(seed)
+    if how == "coreset":
+        return patches[farthest_points(patches, quota, start=int(rng.integers(len(patches))))]
+    return patches[rng.permutation(len(patches))[:quota]]
 
 
 class _Card(BaseModel):

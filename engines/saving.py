@@ -32,6 +32,7 @@ class EncoderCard(BaseModel):
     version: int
     weights: str
     front_end: str
+    precision: str = "float32"
 
     @classmethod
     def of(cls, identity: EncoderIdentity) -> Self:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.references import Calibrated, Dataset, Package, QualityReport, Run, Stage
-from tasks.publishing import finish_run, join_library, write_metrics
+from tasks.library import join_library
+from tasks.publishing import finish_run, write_metrics
 from tasks.reporting import write_asset_page, write_package_page
 from tasks.runs import Manifest
 

@@ -6,10 +6,13 @@ from prefect import flow
 
 from schemas.references import Run, Scores, Selection
 from tasks.scoring import fit_engine, score_recordings
+from tasks.selecting import settle_engine
 
 
 @flow(name="score", flow_run_name="score-{selection.asset.asset_id}")
 def score(selection: Selection, run: Run) -> Scores:
-    """Fit the engine on the asset's normals and score its test recordings."""
-    model = fit_engine(selection, run)
-    return score_recordings(selection, model, run)
+    """Fit the engines that are candidates, settle on one, and score the test recordings with it."""
+    models = [fit_engine(selection, engine, run) for engine in selection.candidates]
+    settled = settle_engine(selection, models, run)
+    model = next(model for model in models if model.engine == settled.engine)
+    return score_recordings(settled, model, run)

@@ -1,14 +1,16 @@
-"""select: asset ledger → `Selection`: the engine, and every criterion with value, limit, verdict, sentence."""
+"""select: asset ledger + library → `Selection`: the engine, and every criterion with value, limit, verdict, sentence."""
 
 from __future__ import annotations
 
 from prefect import flow
 
 from schemas.references import Asset, Run, Selection
+from tasks.library import gather_source
 from tasks.selecting import select_engine
 
 
 @flow(name="select", flow_run_name="select-{asset.asset_id}")
 def select(asset: Asset, run: Run) -> Selection:
-    """Choose the engine this asset's data can carry."""
-    return select_engine(asset, run)
+    """Gather what the asset may learn from, and choose the engine that this can carry."""
+    source = gather_source(asset, run)
+    return select_engine(asset, source, run)

@@ -31,7 +31,15 @@ class PatchMemorySettings(Settings):
 
     tail_fraction: float = Field(default=0.05, gt=0, le=1, description="Share of the map's highest cells in a score.")
     neighbourhood: int = Field(default=3, ge=1, description="Patches are averaged over so many cells a side; odd.")
-    max_patches: int = Field(default=20_000, ge=100, description="Patches kept a layer; above, a seeded subsample.")
+    max_patches: int = Field(
+        default=20_000, ge=100, description="Patches kept a layer; above, a subsample of each clip's."
+    )
+    max_memory_mib: int = Field(
+        default=64, ge=1, description="Size of all layers' patches; where it is reached first, fewer patches are kept."
+    )
+    subsample: Literal["random", "coreset"] = Field(
+        default="coreset", description="Which patches of a clip are kept: any, or those far from one another."
+    )
     std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
     max_image_s: float = Field(default=10.0, ge=1, description="Longer clips are encoded in equal pieces.")
     max_refits: int = Field(default=32, ge=2, description="Up to so many recordings each is left out alone.")
@@ -70,12 +78,42 @@ class PrototypeSettings(Settings):
     """Engine C: the network that learns from conditions, its episodes, and how prototypes score."""
 
     front_end: LogMelSettings = LogMelSettings()
+    columns: tuple[str, ...] = Field(
+        default=(), description="Condition columns to learn from; none named: all that are filled well enough."
+    )
+    crop_s: float = Field(default=0.5, gt=0, description="What the network hears at once, for a band of 8 kHz.")
     embedding_dim: int = Field(default=64, ge=2, description="Size of an embedding.")
     train_mode: Literal["protonet", "reptile"] = Field(default="protonet", description="How episodes train.")
-    adapt: Literal["prototype", "finetune"] = Field(default="prototype", description="How the target's normals adapt.")
-    score: Literal["distance", "nll"] = Field(default="distance", description="From the nearest prototype.")
+    episodes: int = Field(default=300, ge=1, description="Episodes that the source trains by.")
+    ways: int = Field(default=5, ge=2, description="At most so many classes in an episode.")
     shots: int = Field(default=3, ge=1, description="Support recordings of a class in an episode.")
-    episodes: int = Field(default=300, ge=1, description="Training steps.")
+    queries: int = Field(default=5, ge=1, description="Query recordings of a class in an episode.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of Adam.")
+    reptile_steps: int = Field(default=5, ge=1, description="Reptile: steps on one task.")
+    reptile_rate: float = Field(default=0.5, gt=0, le=1, description="Reptile: share of the way to what they reached.")
     time_budget_s: float = Field(default=120.0, gt=0, description="Training ends here even if episodes are left.")
+    adapt: Literal["prototype", "finetune"] = Field(default="prototype", description="How the target's normals adapt.")
+    finetune_steps: int = Field(default=20, ge=1, description="Episodes of the finetune.")
+    space: Literal["features", "embedding"] = Field(
+        default="features", description="Where distances are measured: before the last linear map, or after it."
+    )
+    score: Literal["distance", "nll"] = Field(
+        default="nll", description="Squared distance to the nearest prototype, or with the source's variance within it."
+    )
+    variance_floor: float = Field(default=0.1, gt=0, description="Added to each variance, in mean variances.")
+    source_prototypes: bool = Field(default=False, description="Whether the source's classes are prototypes too.")
+    tail_fraction: float = Field(default=0.05, gt=0, le=1, description="Share of the highest crops in a score.")
+    std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
+    max_source: int = Field(default=1000, ge=10, description="Source recordings kept; above, a seeded subsample.")
     max_refits: int = Field(default=64, ge=2, description="Up to so many recordings each is left out alone.")
-    seed: int = Field(default=0, ge=0, description="Of weights and episodes.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where it trains; auto: CUDA if any.")
+    seed: int = Field(default=0, ge=0, description="Of weights, episodes and the subsample.")
+
+
+class EnsembleSettings(Settings):
+    """How several engines become one."""
+
+    rule: Literal["minimum", "fisher"] = Field(
+        default="minimum", description="minimum: the most alarmed engine decides; fisher: all of them together."
+    )
+    max_refits: int = Field(default=10, ge=2, description="Every member is fitted again for so many groups left out.")

@@ -143,7 +143,7 @@ class Selection(Reference):
     """Which engine judges an asset, and why."""
 
     asset: Asset
-    source: Source | None = Field(default=None, description="None: the asset's own normals are all there is.")
+    source: Source
     engine: str
     encoder: str
     reason: str
@@ -153,6 +153,7 @@ class Selection(Reference):
         description="Engines to be fitted: the chosen one, and those it must prove itself against, in that order.",
     )
     members: tuple[str, ...] = Field(default=(), description="Of an ensemble, the engines it is made of.")
+    columns: tuple[str, ...] = Field(default=(), description="Condition columns that qualify, for engine C to learn.")
 
 
 class Model(Reference):

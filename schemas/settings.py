@@ -86,9 +86,15 @@ class RoutingSettings(Settings):
     min_filled: float = Field(default=0.95, gt=0, le=1, description="Share of source normals that name a condition.")
     min_class: int = Field(default=5, ge=2, description="Source normals a value needs to count as a class.")
     significance: float = Field(
-        default=0.01, gt=0, lt=1, description="A condition is true if shuffled labels predict so well only this often."
+        default=0.01,
+        ge=1e-4,
+        lt=1,
+        description="A condition is true if shuffled labels are told from the sound so well only this often, all columns"
+        " taken together.",
     )
-    forbid: tuple[EngineName, ...] = Field(default=(), description="Engines that `auto` and `ensemble` leave out.")
+    forbid: tuple[Literal["a", "b", "c"], ...] = Field(
+        default=(), description="Engines that must not be used: `auto` and `ensemble` leave them out, naming one fails."
+    )
     clean_machine: bool = Field(default=False, description="Clean-machine clips (supp_type=machine) count as source.")
 
 
@@ -134,3 +140,10 @@ class Environment(BaseSettings):
 
     store: str = Field(default="file://./alp-data", description="URL of the object store.")
     cache: str | None = Field(default=None, description="Folder for unpacked weights; default: the user's cache.")
+    ast_weights: str | None = Field(
+        default=None, description="Folder with AST's weights; default: where `alp encoder fetch ast` put them."
+    )
+    ast_precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Of encoder ast; auto: bfloat16 where the processor computes in it."
+    )
+    allow_download: bool = Field(default=False, description="Whether `alp encoder fetch` may use the network.")

@@ -98,7 +98,7 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
         engine=model.engine,
         encoder=model.encoder,
         n_target=asset.target,
-        n_source=asset.source,
+        n_source=scores.selection.source.recordings,
         n_test=asset.test,
         auc=metrics.auc,
         pauc=metrics.pauc,

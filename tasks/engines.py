@@ -5,18 +5,30 @@ Encoders are kept for the life of the process: loading weights costs more than a
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.fitting import MIN_RECORDINGS
+from schemas.engine_settings import EnsembleSettings, MemoryBankSettings, PatchMemorySettings, PrototypeSettings
 from schemas.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
+    from engines.base import Engine
     from engines.encoders.base import Encoder
-    from engines.patch_memory import PatchMemory
+
+ENSEMBLE = "ensemble"
+
+ENCODERS = ("ast", "lite0", "logmel")
 
 ENCODERS_BEST_FIRST = ("lite0", "logmel")
-"""Order in which `auto` looks for an encoder whose weights are here."""
+"""Order in which `auto` looks for an encoder whose weights are here.
+
+`ast` is not among them: it is used when asked for, until a benchmark with its published weights shows what a hundred
+times the cost of `lite0` buys.
+"""
 
 
 @cache
@@ -30,6 +42,12 @@ def load_encoder(name: str) -> Encoder:
     WeightsError
         Its weights are not on this machine.
     """
+    if name == "ast":
+        from engines.encoders.ast import AstEncoder
+        from schemas.settings import Environment
+        from tasks.weights import ast_weights
+
+        return AstEncoder(ast_weights(), precision=Environment().ast_precision)
     if name == "lite0":
         from engines.encoders.lite0 import Lite0Encoder
         from tasks.weights import lite0_weights
@@ -39,7 +57,7 @@ def load_encoder(name: str) -> Encoder:
         from engines.encoders.logmel import LogMelEncoder
 
         return LogMelEncoder()
-    raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS_BEST_FIRST)} or auto")
+    raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS)} or auto")
 
 
 def choose_encoder(wanted: str) -> str:
@@ -54,18 +72,80 @@ def choose_encoder(wanted: str) -> str:
     raise WeightsError("no encoder's weights are on this machine")
 
 
-def new_engine(name: str, encoder: str, *, seed: int) -> PatchMemory:
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides how an asset's engine is made, beside the recordings."""
+
+    engine: str
+    encoder: str
+    seed: int
+    members: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Sixteen hex digits for a model's version: names, settings and the encoder's identity."""
+        names = self.members or (self.engine,)
+        parts = [f"{name}:{_settings(name, self).digest()}" for name in (*names, self.engine) if name != ENSEMBLE]
+        if self.engine == ENSEMBLE:
+            parts.append(f"{ENSEMBLE}:{EnsembleSettings().digest()}")
+        if set(names) - {"c"}:
+            parts.append(load_encoder(self.encoder).identity.digest)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _settings(name: str, recipe: Recipe) -> PatchMemorySettings | MemoryBankSettings | PrototypeSettings:
+    match name:
+        case "a":
+            return PatchMemorySettings(seed=recipe.seed)
+        case "b":
+            return MemoryBankSettings(seed=recipe.seed)
+        case "c":
+            return PrototypeSettings(seed=recipe.seed, columns=recipe.columns)
+    raise UsageError(f"there is no engine {name!r}; choose a, b, c, ensemble or auto")
+
+
+def new_engine(recipe: Recipe) -> Engine:
     """An engine to be fitted."""
+    if recipe.engine != ENSEMBLE:
+        return _new_member(recipe.engine, recipe)
+    from engines.ensemble import Ensemble
+
+    return Ensemble(recipe.members, lambda name, least: _new_member(name, recipe, least=least))
+
+
+def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS) -> Engine:
+    from engines.memory_banks import MemoryBanks
     from engines.patch_memory import PatchMemory
-    from schemas.engine_settings import PatchMemorySettings
+    from engines.prototypes import Prototypes
 
-    if name != "a":
-        raise UsageError(f"there is no engine {name!r} in this version; choose a or auto")
-    return PatchMemory(load_encoder(encoder), PatchMemorySettings(seed=seed))
+    settings = _settings(name, recipe)
+    if isinstance(settings, PatchMemorySettings):
+        return PatchMemory(load_encoder(recipe.encoder), settings, least=least)
+    if isinstance(settings, MemoryBankSettings):
+        return MemoryBanks(load_encoder(recipe.encoder), settings, least=least)
+    return Prototypes(settings, least=least)
 
 
-def load_engine(folder: Path, encoder: str) -> PatchMemory:
-    """A fitted engine from its folder."""
+def load_engine(folder: Path, encoder: str) -> Engine:
+    """A fitted engine from its folder, whichever it is."""
+    from engines.ensemble import Ensemble
+    from engines.memory_banks import MemoryBanks
     from engines.patch_memory import PatchMemory
+    from engines.prototypes import Prototypes
+    from engines.saving import EngineName, read_card
 
-    return PatchMemory.load(folder, encoder=load_encoder(encoder))
+    name = read_card(folder, EngineName, engine="any").engine
+    match name:
+        case "a":
+            return PatchMemory.load(folder, load_encoder(encoder))
+        case "b":
+            return MemoryBanks.load(folder, load_encoder(encoder))
+        case "c":
+            return Prototypes.load(folder)
+        case "ensemble":
+            return Ensemble.load(folder, lambda home: load_engine(home, encoder), _refuse_to_make)
+    raise UsageError(f"{folder} holds engine {name!r}, which this version does not know")
+
+
+def _refuse_to_make(name: str, least: int) -> Engine:
+    raise UsageError(f"a loaded ensemble scores; to fit engine {name!r} again ({least} normals), make a new one")

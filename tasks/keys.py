@@ -67,5 +67,20 @@ def library(machine_type: str, customer: str, package_id: str) -> str:
     return f"library/{machine_type}/{customer}-{package_id}.parquet"
 
 
+def library_parts(key: str) -> tuple[str, str, str]:
+    """Machine type, customer and package of a library key; a customer's name may hold hyphens, a package's id none."""
+    machine_type, _, name = key.removeprefix("library/").removesuffix(".parquet").partition("/")
+    customer, _, package_id = name.rpartition("-")
+    return machine_type, customer, package_id
+
+
+def consent(customer: str) -> str:
+    return f"customers/{customer}/consent.json"
+
+
+def corrections(customer: str, asset_id: str) -> str:
+    return asset(customer, asset_id, "corrections.json")
+
+
 def run(customer: str, run_id: str, name: str) -> str:
     return f"runs/{customer}/{run_id}/{name}"

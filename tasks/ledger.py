@@ -2,20 +2,24 @@
 
 One row a standardized segment. Rows are never removed; a recording that comes twice is entered once. What the
 engines learn from depends on the set of recordings alone, not on the packages or the order they came in, so
-two half packages make the same asset as the whole one.
+two half packages make the same asset as the whole one. The store keeps the ledger as the plant sent it; whoever reads
+it for a run sees it through the corrections made since (`correct`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
 from engines.base import Clip, ClipSet
+from schemas.metadata import CONDITION_COLUMNS as CONDITIONS
 from schemas.references import Asset, Run
 from tasks import keys
 from tasks.clip_files import from_flac
+from tasks.corrections import Correction, standing_corrections
 from tasks.runs import digest
 from tasks.store import ObjectStore
 
@@ -36,6 +40,8 @@ class Role(StrEnum):
     """The machine without the place's noise."""
     TEST = "test"
     """A recording to judge."""
+    RETRACTED = "retracted"
+    """A recording that was taken back: neither learnt from nor judged."""
 
 
 def role_of(split: str, domain: str, supp_type: str | None) -> Role:
@@ -52,16 +58,26 @@ def read_ledger(store: ObjectStore, key: str) -> pd.DataFrame:
     return store.get_frame(key) if store.exists(key) else pd.DataFrame()
 
 
+def read_corrected(store: ObjectStore, customer: str, asset_id: str) -> pd.DataFrame:
+    """An asset's ledger as it stands after all corrections; an empty frame where the asset is new."""
+    ledger = read_ledger(store, keys.asset(customer, asset_id, "ledger.parquet"))
+    return correct(ledger, standing_corrections(store, customer, asset_id))
+
+
+def asset_ids(store: ObjectStore, customer: str) -> list[str]:
+    """The assets of a customer that have a ledger, sorted."""
+    found = store.list_keys(f"assets/{customer}/")
+    return [key.split("/")[2] for key in found if key.endswith("/ledger.parquet")]
+
+
 def known_normals(store: ObjectStore, customer: str, *, besides: str) -> dict[tuple[str, str], frozenset[str]]:
     """Ids of the target normals that the customer's assets hold from packages other than `besides`.
 
     Keyed by (machine_type, section_id).
     """
     known: dict[tuple[str, str], frozenset[str]] = {}
-    for key in store.list_keys(f"assets/{customer}/"):
-        if not key.endswith("/ledger.parquet"):
-            continue
-        ledger = store.get_frame(key)
+    for asset_id in asset_ids(store, customer):
+        ledger = read_corrected(store, customer, asset_id)
         rows = ledger[(ledger["role"] == Role.TARGET) & (ledger["package"] != besides)]
         for (machine_type, section), group in rows.groupby(["machine_type", "section_id"]):
             known[str(machine_type), str(section)] = frozenset(group["recording_id"])
@@ -73,13 +89,14 @@ def join(ledger: pd.DataFrame, arrived: pd.DataFrame, *, package_id: str) -> pd.
 
     What the same package entered before is replaced, so that joining twice changes nothing. A recording that
     another package brought stays entered once; of a test clip sent again the newest row stands, since a label may
-    have been corrected. A clip id that the asset knows for another recording gets the package's first eight digits
-    behind it, so that ids stay unique within an asset.
+    have been corrected, but a package that comes a second time is not news. A clip id that the asset knows for
+    another recording gets the package's first eight digits behind it, so that ids stay unique within an asset.
     """
     rows = arrived.assign(package=package_id)
     if not ledger.empty:
         others = ledger[ledger["package"] != package_id]
-        others = others[~_are_among(others, rows[rows["split"] == "test"])]
+        if len(others) == len(ledger):
+            others = others[~_are_among(others, rows[rows["split"] == "test"])]
         rows = rows[~_are_among(rows, others)]
         owners = dict(zip(others["clip_id"], others["recording_id"], strict=True))
         taken = [owners.get(c, r) != r for c, r in zip(rows["clip_id"], rows["recording_id"], strict=True)]
@@ -107,9 +124,48 @@ def _identities(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(said.itertuples(index=False, name=None))
 
 
+def correct(ledger: pd.DataFrame, corrections: Mapping[str, Correction]) -> pd.DataFrame:
+    """The ledger as it stands after corrections, each of which is of the recording it is keyed by.
+
+    A retracted recording is neither learnt from nor judged. A training recording that is an anomaly in truth becomes
+    a labelled test recording; where its sound was sent as a test clip too, that clip is judged, and it once.
+    Noise-only and clean-machine recordings can be retracted, but have no label to be changed.
+    """
+    if ledger.empty:
+        return ledger
+    corrected = ledger.copy()
+    for recording_id, correction in corrections.items():
+        rows = corrected["recording_id"] == recording_id
+        if correction.action == "retract":
+            corrected.loc[rows, "role"] = Role.RETRACTED.value
+        elif correction.label == "anomaly":
+            _turn_into_tests(corrected, rows & (corrected["split"] == "train"))
+            _label_tests(corrected, rows & (corrected["split"] == "test"), anomaly=True)
+        else:
+            _label_tests(corrected, rows & (corrected["split"] == "test"), anomaly=False)
+    return corrected
+
+
+def _turn_into_tests(ledger: pd.DataFrame, training: pd.Series) -> None:
+    recordings = ledger.loc[training, "recording_id"]
+    judged_anyway = ledger.loc[ledger["split"] == "test", "recording_id"]
+    ledger.loc[training, "role"] = Role.RETRACTED.value
+    moved = training & ledger["recording_id"].isin(set(recordings) - set(judged_anyway))
+    ledger.loc[moved, ["split", "role"]] = ["test", Role.TEST.value]
+
+
+def _label_tests(ledger: pd.DataFrame, tests: pd.Series, *, anomaly: bool) -> None:
+    """Set the label of test rows, and everything that says the same in other words."""
+    said: dict[str, Any] = {"label": "anomaly" if anomaly else "normal", "is_anomaly": anomaly}
+    said |= {"confirmed_normal": False} if anomaly else {"anomaly_type": None, "anomaly_regions": None}
+    for column, value in said.items():
+        if column in ledger:
+            ledger.loc[tests, column] = value
+
+
 def ledger_version(ledger: pd.DataFrame) -> str:
     """Sixteen hex digits over what the ledger says, free of the packages and their order."""
-    said = ledger[[*IDENTITY, "clip_id"]].astype("string").fillna("")
+    said = ledger[[*IDENTITY, "clip_id", "role"]].astype("string").fillna("")
     return digest(*sorted("\x1f".join(row) for row in said.itertuples(index=False, name=None)))
 
 
@@ -141,7 +197,13 @@ def clip_set(store: ObjectStore, rows: pd.DataFrame) -> ClipSet:
     audio = rows["audio"].tolist()
     clips = [
         # Named by the recording: what people call a clip may change, and a model must not change with it.
-        Clip(f"{row.recording_id}#{row.segment}", row.recording_id, int(row.sample_rate), float(row.bandwidth_hz))
-        for row in rows.itertuples()
+        Clip(
+            f"{row['recording_id']}#{row['segment']}",
+            row["recording_id"],
+            int(row["sample_rate"]),
+            float(row["bandwidth_hz"]),
+            {name: str(row[name]) for name in CONDITIONS if name in row and pd.notna(row[name])},
+        )
+        for row in rows.to_dict("records")
     ]
     return ClipSet(clips, lambda i: from_flac(store.get(audio[i]), key=audio[i]))

@@ -73,7 +73,7 @@ def _planned(selection: Selection) -> AssetResult:
         engine=selection.engine,
         encoder=selection.encoder,
         n_target=asset.target,
-        n_source=asset.source,
+        n_source=selection.source.recordings,
         n_test=asset.test,
         auc=None,
         pauc=None,

@@ -1,4 +1,4 @@
-"""Hand a run over: metrics, library, artifacts of the Prefect UI, the growth event, and last the manifest."""
+"""Hand a run over: metrics, artifacts of the Prefect UI, and last the manifest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import get_args
 
-import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import get_run_context
-from prefect.events import emit_event
 
 from engines.metrics import AssetMetrics, macro
 from schemas.problems import Problem
@@ -28,7 +26,7 @@ from schemas.references import (
 )
 from tasks import keys
 from tasks.gate import still_stands
-from tasks.ledger import Role, known_normals
+from tasks.ledger import known_normals
 from tasks.logbook import note
 from tasks.runs import Manifest, checksums, manifest_key, versions
 from tasks.store import ObjectStore, open_store
@@ -84,34 +82,6 @@ def write_metrics(dataset: Dataset, quality: QualityReport, run: Run) -> None:
         "versions": versions(),
     }
     store.put(keys.run(run.customer, run.run_id, "metrics.json"), (json.dumps(document, indent=2) + "\n").encode())
-
-
-@task(name="Add the normals to the library", task_run_name="Add the normals of {package.name} to the library")
-def join_library(dataset: Dataset, package: Package, run: Run) -> None:
-    """File the accepted normals by machine type, and say by an event that the source has grown."""
-    store = open_store(run.store)
-    segments = store.get_frame(dataset.metadata_key)
-    normals = segments[segments["role"].isin([Role.TARGET, Role.SOURCE])]
-    for machine_type, rows in normals.groupby("machine_type"):
-        key = keys.library(str(machine_type), run.customer, package.package_id)
-        rows = rows.reset_index(drop=True)
-        if not store.exists(key) or not store.get_frame(key).equals(rows):
-            _say_source_has_grown(str(machine_type), rows, run)
-            store.put_frame(key, rows)
-
-
-def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
-    emit_event(
-        "alp.source.grown",
-        resource={"prefect.resource.id": f"alp.library.{machine_type}", "prefect.resource.name": machine_type},
-        payload={
-            "machine_type": machine_type,
-            "customer": run.customer,
-            "package": run.package_id,
-            "recordings": int(rows["recording_id"].nunique()),
-            "hours": round(float(rows["duration_s"].sum()) / 3600, 4),
-        },
-    )
 
 
 @task(name="Publish artifacts", task_run_name="Publish the summary of {manifest.package.name}")

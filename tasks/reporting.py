@@ -21,7 +21,7 @@ from tasks.runs import versions
 from tasks.store import ObjectStore, open_store
 
 if TYPE_CHECKING:
-    from engines.patch_memory import PatchMemory
+    from engines.base import Engine
     from tasks.report.pages import WorstClip
 
 WORST_CLIPS = 6
@@ -63,7 +63,7 @@ def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityR
 
 def _worst_clips(
     store: ObjectStore,
-    engine: PatchMemory,
+    engine: Engine,
     model: Model,
     ledger: pd.DataFrame,
     table: pd.DataFrame,
@@ -87,7 +87,7 @@ def _worst_clips(
 
 def _worst_clip(
     store: ObjectStore,
-    engine: PatchMemory,
+    engine: Engine,
     rows: pd.DataFrame,
     score: float,
     threshold: Threshold,

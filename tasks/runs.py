@@ -1,7 +1,7 @@
 """What makes a run the same run: its id, its manifest, and when a finished one still stands.
 
-`run_id` = hash(package id, customer, settings, code version). The manifest is written last: a run folder
-without one is a run that was cut off, and goes on where it stopped.
+`run_id` = hash(package id, customer, settings, code version, snapshot of what other packages gave to learn from). The
+manifest is written last: a run folder without one is a run that was cut off, and goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.references import OnboardResult, Package, QualityReport, Run
 from schemas.settings import OnboardSettings
 from tasks import keys
-from tasks.store import ObjectStore
+from tasks.sharing import snapshot
+from tasks.store import ObjectStore, open_store
 
 _ROOMS_THAT_COMPUTE = ("schemas", "engines", "tasks", "flows")
 
@@ -63,14 +64,16 @@ def digest(*parts: str) -> str:
 
 
 def name_run(package: Package, store: str, settings: OnboardSettings) -> Run:
-    """The run that onboards `package` with `settings` and this code."""
+    """The run that onboards `package` with `settings` and this code, on the library and ledgers as they are now."""
+    library = snapshot(open_store(store), package.customer, besides=package.package_id)
     return Run(
-        run_id=digest(package.customer, package.package_id, settings.digest(), code_version()),
+        run_id=digest(package.customer, package.package_id, settings.digest(), code_version(), library),
         customer=package.customer,
         package_id=package.package_id,
         store=store,
         settings=settings,
         code_version=code_version(),
+        library=library,
     )
 
 

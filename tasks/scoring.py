@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import task
@@ -15,62 +16,79 @@ from prefect import task
 from engines.base import recording_scores
 from schemas.references import Model, Run, Scores, Selection
 from tasks import keys
-from tasks.engines import load_encoder, load_engine, new_engine
+from tasks.engines import Recipe, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
+from tasks.library import source_clips
 from tasks.logbook import note
 from tasks.progress import track
 from tasks.runs import digest
 from tasks.store import ObjectStore, open_store
 
+OWN_FRONT_END = "conv"
+"""What the outputs call the encoder of engine C: the network it trained itself."""
+
 SCORING_BATCH = 256
 """Recordings scored between two writes: what a killed run loses at most."""
 
 
-@task(name="Fit the engine", task_run_name="Fit engine {selection.engine} for {selection.asset.asset_id}")
-def fit_engine(selection: Selection, run: Run) -> Model:
-    """Fit on the asset's target normals, unless that model lies there already."""
+@task(name="Fit the engine", task_run_name="Fit engine {engine} for {selection.asset.asset_id}")
+def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
+    """Fit one of the selection's candidates on the asset's normals and the source, unless that model lies there."""
     store, asset = open_store(run.store), selection.asset
     normals = rows_of(store.get_frame(asset.ledger_key), [Role.TARGET])
-    version = model_version(selection, normals, run)
+    recipe = Recipe(engine, selection.encoder, run.settings.seed, selection.members, selection.columns)
+    version = model_version(recipe, selection, normals, run)
     model = Model(
         asset=asset,
         version=version,
         prefix=keys.model(asset.customer, asset.asset_id, version),
-        engine=selection.engine,
-        encoder=selection.encoder,
+        engine=engine,
+        encoder=OWN_FRONT_END if engine == "c" else selection.encoder,
     )
     if store.exists(f"{model.prefix}/engine.json"):
         return model.model_copy(update={"reused": True})
-    engine = new_engine(selection.engine, selection.encoder, seed=run.settings.seed)
     clips = clip_set(store, normals)
-    with track(f"Learning {asset.asset_id}", total=len(clips)) as advance:
-        engine.fit(clips, progress=advance)
-    note(f"Fitted on {asset.target} normal recordings")
+    source = source_clips(store, selection.source.key) if learns_from_source(recipe) else None
+    with track(f"Learning {asset.asset_id} by engine {engine.upper()}", total=len(clips)) as advance:
+        fitted = new_engine(recipe).fit(clips, source, progress=advance)
+    note(f"Fitted engine {engine.upper()} on {asset.target} normal recordings and {selection.source.recordings} others")
     with tempfile.TemporaryDirectory(prefix="alp-") as name:
         folder = Path(name)
-        engine.save(folder)
+        fitted.save(folder)
         _file_model(store, model.prefix, folder)
     return model
 
 
-def model_version(selection: Selection, normals: pd.DataFrame, run: Run) -> str:
-    """Hash of the normals, the engine, the settings and the code; free of packages and their order."""
+def learns_from_source(recipe: Recipe) -> bool:
+    """Whether the source changes what the engine learns; engine A never looks at it."""
+    return bool(set(recipe.members or (recipe.engine,)) - {"a"})
+
+
+def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, run: Run) -> str:
+    """Hash of the normals, the source, the engine, the settings and the code; free of packages and their order."""
     return digest(
-        selection.engine,
-        load_encoder(selection.encoder).identity.digest,
+        recipe.engine,
+        recipe.digest(),
+        selection.source.version if learns_from_source(recipe) else "",
         run.settings.standardize.digest(),
         run.settings.alarm.digest(),
         str(run.settings.seed),
         run.code_version,
-        *sorted(f"{row.recording_id}#{row.segment}" for row in normals.itertuples()),
+        *sorted(f"{row.recording_id}#{row.segment}#{_conditions(row, recipe)}" for row in normals.itertuples()),
     )
 
 
+def _conditions(row: Any, recipe: Recipe) -> str:
+    """Only engine C looks at the conditions that the normals name."""
+    values = (getattr(row, column) for column in recipe.columns)
+    return "|".join("" if pd.isna(value) else str(value) for value in values)
+
+
 def _file_model(store: ObjectStore, prefix: str, folder: Path) -> None:
-    """`engine.json` last: a model folder without it was cut off and is written again."""
-    paths = sorted(folder.iterdir(), key=lambda path: path.name == "engine.json")
-    for path in paths:
-        store.put_file(f"{prefix}/{path.name}", path)
+    """The outermost `engine.json` last: a model folder without it was cut off and is written again."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in sorted(files, key=lambda path: path == folder / "engine.json"):
+        store.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
 
 
 @task(name="Score the recordings", task_run_name="Score the recordings of {model.asset.asset_id}")

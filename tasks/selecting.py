@@ -1,20 +1,40 @@
-"""Choose the engine an asset's data can carry, and keep the reasons."""
+"""Choose the engine an asset's data can carry, let it prove itself where it must, and keep the reasons."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
 from prefect import task
 
-from engines.routing import AssetData, choose_engine, judge_criteria
-from schemas.references import Asset, Run, Selection
+from engines.conditions import ConditionEvidence, judge_condition, recording_features
+from engines.routing import (
+    AssetData,
+    Choice,
+    choose_engine,
+    count_false_alarms,
+    explain_settled,
+    judge_criteria,
+    qualifying,
+    settle,
+)
+from schemas.references import Asset, Model, Run, Selection, Source
 from tasks import keys
+from tasks.calibrating import normal_scores
 from tasks.engines import choose_encoder
+from tasks.ledger import CONDITIONS, Role, rows_of
+from tasks.library import source_clips
 from tasks.logbook import note
-from tasks.store import open_store
+from tasks.progress import track
+from tasks.store import ObjectStore, open_store
 
 
 @task(name="Choose the engine", task_run_name="Choose the engine for {asset.asset_id}")
-def select_engine(asset: Asset, run: Run) -> Selection:
-    """Judge every criterion on the ledger's counts and write `selection.json`.
+def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
+    """Judge every criterion of every engine and write `selection.json`.
+
+    Where `auto` would choose engine C, `candidates` names the engines it has to prove itself against, and
+    `settle_engine` has the last word.
 
     Raises
     ------
@@ -23,21 +43,101 @@ def select_engine(asset: Asset, run: Run) -> Selection:
     WeightsError
         The encoder that was asked for has no weights here.
     """
-    store = open_store(run.store)
-    criteria = judge_criteria(
-        AssetData(target_normals=asset.target, source_normals=asset.source), min_target=run.settings.qa.min_normals
+    store, limits = open_store(run.store), run.settings.routing
+    rows = store.get_frame(source.key)
+    normals = rows_of(store.get_frame(asset.ledger_key), [Role.TARGET])
+    data = AssetData(
+        target_normals=asset.target,
+        source_normals=source.recordings,
+        conditions=tuple(_weigh_conditions(store, source, rows, normals, run)),
+        unseen=_unseen_values(rows, normals),
     )
-    engine, reason = choose_engine(criteria, wanted=run.settings.engine)
+    criteria = judge_criteria(data, limits, min_target=run.settings.qa.min_normals)
+    choice = choose_engine(criteria, wanted=run.settings.engine)
     selection = Selection(
         asset=asset,
-        engine=engine,
+        source=source,
+        engine=choice.engine,
         encoder=choose_encoder(run.settings.encoder),
-        reason=reason,
+        reason=choice.reason,
         criteria=tuple(criteria),
+        candidates=choice.candidates,
+        members=choice.members,
+        columns=qualifying(data, limits),
     )
     note(f"{selection.reason}; encoder {selection.encoder}")
-    key = keys.run(run.customer, run.run_id, f"{asset.asset_id}/selection.json")
+    if _was_settled(store, selection, run):
+        return selection.model_copy(update={"reused": True})
+    return _file(store, selection, run)
+
+
+def _was_settled(store: ObjectStore, selection: Selection, run: Run) -> bool:
+    """Whether this very selection was made before and settled since; its trial's criteria stand behind its own."""
+    key = keys.run(run.customer, run.run_id, f"{selection.asset.asset_id}/selection.json")
+    if not store.exists(key):
+        return False
+    settled = store.get_model(key, Selection)
+    own = {"criteria": settled.criteria[: len(selection.criteria)]}
+    return settled.model_copy(update={"engine": selection.engine, "reason": selection.reason, **own}) == selection
+
+
+def _file(store: ObjectStore, selection: Selection, run: Run) -> Selection:
+    key = keys.run(run.customer, run.run_id, f"{selection.asset.asset_id}/selection.json")
     if store.exists(key) and store.get_model(key, Selection) == selection:
         return selection.model_copy(update={"reused": True})
     store.put_model(key, selection)
     return selection
+
+
+def _weigh_conditions(
+    store: ObjectStore, source: Source, rows: pd.DataFrame, normals: pd.DataFrame, run: Run
+) -> Sequence[ConditionEvidence]:
+    """What each condition column is worth; whether it is true is only asked where engine C could use the answer."""
+    limits = run.settings.routing
+    recordings = rows.drop_duplicates("recording_id").set_index("recording_id")
+    features = None
+    names = recordings.index.tolist()
+    if source.recordings >= limits.min_source_c:
+        clips = source_clips(store, source.key)
+        with track(f"Weighing the conditions of {source.asset.asset_id}", total=len(clips)) as advance:
+            heard, features = recording_features(
+                clips, float(normals["bandwidth_hz"].min()), advance, seed=run.settings.seed
+            )
+        names = list(heard)
+    weighed = []
+    for column in CONDITIONS:
+        values = recordings[column].reindex(names) if column in recordings else pd.Series(None, index=names)
+        told = [None if pd.isna(value) else str(value) for value in values]
+        weighed.append(judge_condition(features, told, column=column, limits=limits, seed=run.settings.seed))
+    return weighed
+
+
+def _unseen_values(rows: pd.DataFrame, normals: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Values that the asset's normals name and no source recording does, by column."""
+    unseen = {}
+    for column in CONDITIONS:
+        if column in rows and column in normals:
+            new = set(normals[column].dropna().astype(str)) - set(rows[column].dropna().astype(str))
+            if new and rows[column].notna().any():
+                unseen[column] = tuple(sorted(new))
+    return unseen
+
+
+@task(name="Settle on an engine", task_run_name="Settle on the engine of {selection.asset.asset_id}")
+def settle_engine(selection: Selection, models: list[Model], run: Run) -> Selection:
+    """Let engine C keep the asset only if it rings no more often on held-out normals than the engines below it.
+
+    With one candidate there is nothing to settle. `selection.json` is written again with what was found.
+    """
+    if len(models) == 1:
+        return selection
+    store = open_store(run.store)
+    trials = {model.engine: count_false_alarms(normal_scores(store, model)[0]) for model in models}
+    choice = Choice(selection.engine, selection.reason, selection.candidates, selection.members)
+    engine, found = settle(choice, trials)
+    reason = explain_settled(choice, engine, found)
+    settled = selection.model_copy(
+        update={"engine": engine, "reason": reason, "criteria": (*selection.criteria, *found), "reused": False}
+    )
+    note(f"Engine {engine.upper()}: {reason}")
+    return _file(store, settled, run)

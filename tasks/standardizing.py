@@ -21,6 +21,7 @@ from schemas.settings import OnboardSettings
 from tasks import keys, ledger
 from tasks.audio import decode
 from tasks.clip_files import to_flac
+from tasks.corrections import standing_corrections
 from tasks.logbook import note
 from tasks.packages import PackageArchive, open_package
 from tasks.parallel import ordered_map
@@ -191,6 +192,7 @@ def _join_asset(store: ObjectStore, rows: pd.DataFrame, package: Package, run: R
         known = not before.empty and after.equals(before)
         if not known:
             store.put_frame(current, after)
+    seen = ledger.correct(after, standing_corrections(store, run.customer, asset_id))
     snapshot = keys.run(run.customer, run.run_id, f"{asset_id}/ledger.parquet")
-    store.put_frame(snapshot, after)
-    return ledger.describe_asset(run, after, ledger_key=snapshot).model_copy(update={"reused": known})
+    store.put_frame(snapshot, seen)
+    return ledger.describe_asset(run, seen, ledger_key=snapshot).model_copy(update={"reused": known})

@@ -96,12 +96,13 @@ class ObjectStore(ABC):
 
     @contextmanager
     def local_folder(self, prefix: str) -> Iterator[Path]:
-        """The objects directly under `prefix` as a folder on this machine, for as long as the context lasts."""
+        """The objects under `prefix` as a folder on this machine, for as long as the context lasts."""
         with tempfile.TemporaryDirectory(prefix="alp-") as name:
             folder = Path(name)
             for key in self.list_keys(f"{prefix}/"):
-                if "/" not in (rest := key[len(prefix) + 1 :]):
-                    (folder / rest).write_bytes(self.get(key))
+                path = folder / key[len(prefix) + 1 :]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.get(key))
             yield folder
 
     def get_model(self, key: str, model: type[ModelT]) -> ModelT:

@@ -49,17 +49,23 @@ class PatchLayer:
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """What must agree between the encoder a model was fitted with and the one it is used with."""
+    """What must agree between the encoder a model was fitted with and the one it is used with.
+
+    `precision` is one of them: scores of a model fitted in bfloat16 differ from float32's in the third digit, which is
+    as much as a threshold's distance from the normals may be.
+    """
 
     name: str
     version: int
     weights: str
     front_end: str
+    precision: str = "float32"
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits, for keys."""
-        return hashlib.sha256(f"{self.name}|{self.version}|{self.weights}|{self.front_end}".encode()).hexdigest()[:16]
+        parts = (self.name, str(self.version), self.weights, self.front_end, self.precision)
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 class Encoder(ABC):

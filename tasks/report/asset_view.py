@@ -14,6 +14,8 @@ from sklearn.metrics import roc_curve
 from engines.base import AnomalyMap
 from engines.calibration import Threshold
 from engines.metrics import METRIC_NAMES, RANKING_NAMES, AssetMetrics
+from schemas.metadata import CONDITION_COLUMNS
+from schemas.references import Criterion, Selection
 from schemas.settings import Kpi
 from tasks.report import plots, sound, verdicts, words
 from tasks.report.words import Said, Words
@@ -38,7 +40,7 @@ def describe(page: AssetPage, say: Words) -> dict[str, Any]:
         "asset": asset,
         "machine": say.machine(asset.machine_type, asset.section_id),
         "answer": _answer(page, say),
-        "criteria": page.selection.criteria,
+        "engine": _engine_section(page.selection, say),
         "reason": say.translate(page.selection.reason),
         "scores": _scores_section(page, say),
         "metrics": _metrics_section(page, say),
@@ -125,8 +127,104 @@ def _headline_key(kpi: Kpi, status: verdicts.KpiStatus, *, certified: bool) -> s
 
 def _cover_tile(page: AssetPage, say: Words) -> Tile:
     selection = page.selection
-    body = say("tile.cover.body", n=selection.asset.target, encoder=selection.encoder)
-    return Tile(say("tile.cover"), say("tile.cover.value", engine=selection.engine.upper()), [body])
+    body = [say("tile.cover.body", n=selection.asset.target, encoder=selection.encoder), _source_line(selection, say)]
+    if selection.engine == "ensemble":
+        return Tile(say("tile.cover"), say("tile.cover.ensemble", members=_members(selection)), body)
+    return Tile(say("tile.cover"), say("tile.cover.value", engine=selection.engine.upper()), body)
+
+
+def _members(selection: Selection) -> str:
+    return ", ".join(member.upper() for member in selection.members)
+
+
+def _source_line(selection: Selection, say: Words) -> str:
+    """How many source normals there are and where they came from; other customers are counted, never named."""
+    source, asset = selection.source, selection.asset
+    if not source.recordings:
+        return say("tile.cover.source.none")
+    others = sum(customer != asset.customer for customer in source.customers)
+    elsewhere = source.recordings - source.own
+    origins = [say("origin.own", n=source.own)] if source.own else []
+    if elsewhere:
+        # The asset's own recordings name its customer too, so that alone does not tell whose the rest are.
+        known = "machines" if not others else "both" if asset.customer in source.customers else "customers"
+        origins.append(say(f"origin.{known}", n=elsewhere, customers=others))
+    key = "tile.cover.source.unused" if selection.engine == "a" else "tile.cover.source"
+    return say(key, n=source.recordings, origins=", ".join(origins))
+
+
+@dataclass(frozen=True)
+class CriteriaGroup:
+    """The criteria of one engine: those that decide, and those told besides (`aside`), under their summary."""
+
+    engine: str
+    verdict: str
+    tone: str
+    decisive: Sequence[CriterionRow]
+    aside: Sequence[CriterionRow]
+    summary: str
+
+
+@dataclass(frozen=True)
+class CriterionRow:
+    """One criterion as the page shows it."""
+
+    name: str
+    value: str
+    limit: str
+    verdict: str
+    tone: str
+    sentence: Said
+
+
+def _engine_section(selection: Selection, say: Words) -> dict[str, Any]:
+    if selection.engine == "ensemble":
+        name = say("engine.name.ensemble", members=_members(selection), encoder=selection.encoder)
+    else:
+        name = say("engine.name", engine=selection.engine.upper(), encoder=selection.encoder)
+    engines = dict.fromkeys(criterion.engine for criterion in selection.criteria)
+    return {
+        "name": name,
+        "description": say(f"engine.{selection.engine}"),
+        "source": selection.source.recordings,
+        "groups": [_criteria_group(selection, engine, say) for engine in engines],
+    }
+
+
+def _criteria_group(selection: Selection, engine: str, say: Words) -> CriteriaGroup:
+    mine = [criterion for criterion in selection.criteria if criterion.engine == engine]
+    decisive = [criterion for criterion in mine if criterion.decisive]
+    used = engine in (selection.engine, *selection.members)
+    verdict = "used" if used else "able" if all(criterion.met for criterion in decisive) else "unable"
+    columns = [criterion.met for criterion in mine if criterion.name in CONDITION_COLUMNS]
+    return CriteriaGroup(
+        engine=say("criteria.group", engine=engine.upper()),
+        verdict=say(f"criteria.group.{verdict}"),
+        tone={"used": "good", "able": "plain", "unable": "caution"}[verdict],
+        decisive=[_criterion_row(criterion, say) for criterion in decisive],
+        aside=[_criterion_row(criterion, say) for criterion in mine if not criterion.decisive],
+        summary=say("criteria.aside.open", met=sum(columns), all=len(columns))
+        if columns
+        else say("criteria.aside.notes"),
+    )
+
+
+def _criterion_row(criterion: Criterion, say: Words) -> CriterionRow:
+    key = f"criterion.{criterion.name}"
+    if criterion.decisive:
+        verdict, tone = ("met", "good") if criterion.met else ("unmet", "bad")
+    elif criterion.name in CONDITION_COLUMNS:
+        verdict, tone = ("aside.met", "good") if criterion.met else ("aside.unmet", "plain")
+    else:
+        verdict, tone = "aside.warning", "caution"
+    return CriterionRow(
+        name=say(key) if say.knows(key) else criterion.name,
+        value=f"{criterion.value:g}",
+        limit=f"{criterion.limit:g}",
+        verdict=say(f"criteria.{verdict}"),
+        tone=tone,
+        sentence=say.translate(criterion.sentence),
+    )
 
 
 def _kpi_tile(page: AssetPage, verdict: verdicts.KpiVerdict, say: Words) -> Tile:
@@ -301,6 +399,7 @@ def _clips_section(page: AssetPage, say: Words) -> dict[str, Any]:
     key = "clips.gain" if gain_db >= 0 else "clips.gain.down"
     return {
         "title": say("clips.title.test" if len(page.scores) else "clips.title.normal"),
+        "lead": say("clips.lead" if any(card.map for card in cards) else "clips.lead.no_map"),
         "gain": say(key, gain=f"{abs(gain_db):.0f} dB"),
         "cards": cards,
     }

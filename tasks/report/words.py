@@ -25,6 +25,8 @@ from schemas.rules import RULES, Rule
 from schemas.settings import Language
 
 DASH = "–"
+JOINT = "; "
+"""Between the sentences of a reason."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,11 @@ class Words:
         return key in self._texts
 
     def translate(self, sentence: str) -> Said:
-        """A fixed sentence of an engine or a metric in the page's language."""
+        """A sentence of an engine or a metric in the page's language; several are parted by `; `."""
         if self.language == "en":
             return Said(sentence, "en")
-        for phrase in _load()["phrases"]:
-            facts = recover_facts(phrase["en"], sentence)
-            if facts is not None:
-                return Said(fill(phrase["ko"], facts), "ko")
-        return Said(sentence, "en")
+        korean = _korean(sentence, across=False) or _each_korean(sentence) or _korean(sentence, across=True)
+        return Said(sentence, "en") if korean is None else Said(korean, "ko")
 
     def message(self, *problems: Problem) -> Said:
         """What is wrong; of several problems of one rule, with the range of facts in which they differ."""
@@ -97,6 +96,22 @@ class Words:
         kind = load_machine_types().get(machine_type)
         name = getattr(kind, self.language, None) or machine_type
         return f"{name} {section_id}"
+
+
+def _korean(sentence: str, *, across: bool) -> str | None:
+    """The Korean of a sentence that one template made, None where none did; `across`: its facts may hold a joint."""
+    for phrase in _load()["phrases"]:
+        facts = recover_facts(phrase["en"], sentence)
+        if facts is not None and (across or not any(JOINT in fact for fact in facts.values())):
+            return fill(phrase["ko"], facts)
+    return None
+
+
+def _each_korean(sentence: str) -> str | None:
+    """The Korean of several joined sentences; None where one of them has none."""
+    parts = [_korean(part, across=False) for part in sentence.split(JOINT)]
+    known = [part for part in parts if part is not None]
+    return JOINT.join(known) if len(known) == len(parts) else None
 
 
 def _facts_of(rule: Rule, problem: Problem) -> dict[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -25,13 +26,24 @@ def section(command: str) -> str:
     return match[0]
 
 
+def flags(command: Any) -> set[str]:
+    """Every option of a command, and of the commands below it."""
+    own = {
+        flag
+        for parameter in command.params
+        if parameter.param_type_name == "option" and parameter.name != "help"
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+    return own.union(*(flags(below) for below in getattr(command, "commands", {}).values()))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_documented(name: str) -> None:
     said = section(name)
-    for parameter in COMMANDS[name].params:
-        if parameter.param_type_name == "option" and parameter.name != "help":
-            for flag in parameter.opts:
-                assert f"`{flag}`" in said, f"docs/commands.md does not name {flag} of alp {name}"
+    for flag in flags(COMMANDS[name]):
+        assert f"`{flag}`" in said, f"docs/commands.md does not name {flag} of alp {name}"
+    for below in getattr(COMMANDS[name], "commands", {}):
+        assert f"`alp {name} {below}" in said, f"docs/commands.md does not name alp {name} {below}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -42,7 +54,7 @@ def test_a_command_s_help_opens_its_section(name: str) -> None:
 def test_no_command_or_option_is_documented_that_does_not_exist() -> None:
     assert set(re.findall(r"^## alp (\w+)", PAGE, re.MULTILINE)) == set(COMMANDS)
     for name, command in COMMANDS.items():
-        real = {flag for parameter in command.params for flag in parameter.opts}
+        real = flags(command)
         assert set(re.findall(r"^\| `(--[\w-]+)`", section(name), re.MULTILINE)) <= real
 
 

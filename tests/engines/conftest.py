@@ -23,13 +23,16 @@ class Machine:
 
     sample_rate = RATE
 
-    def recording(self, seed: int, seconds: float = 1.2) -> NDArray[np.float32]:
-        """A normal recording, float32 (samples,)."""
+    def recording(
+        self, seed: int, seconds: float = 1.2, *, speed: float = 1.0, load: float = 0.0
+    ) -> NDArray[np.float32]:
+        """A normal recording, float32 (samples,): of a faster machine, or with more noise under load."""
         rng = np.random.default_rng(seed)
         t = np.arange(round(seconds * RATE)) / RATE
-        load = 1.0 + 0.2 * np.sin(2 * np.pi * 3.0 * t + rng.uniform(0, 2 * np.pi))
-        hum = [np.sin(2 * np.pi * f * t + rng.uniform(0, 2 * np.pi)) / f for f in (100.0, 200.0, 400.0)]
-        return (load * (5.0 * np.sum(hum, axis=0) + 0.02 * rng.standard_normal(t.size))).astype(np.float32)
+        swing = 1.0 + 0.2 * np.sin(2 * np.pi * 3.0 * t + rng.uniform(0, 2 * np.pi))
+        hum = [np.sin(2 * np.pi * speed * f * t + rng.uniform(0, 2 * np.pi)) / f for f in (100.0, 200.0, 400.0)]
+        noise = (0.02 + 0.02 * load) * rng.standard_normal(t.size)
+        return (swing * (5.0 * np.sum(hum, axis=0) + noise)).astype(np.float32)
 
     def whistling(
         self,

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from engines.base import Clip, ClipSet
+from engines.coreset import farthest_points
 from engines.encoders.base import Encoder, EncoderIdentity, PatchLayer
 from engines.encoders.logmel import LogMelEncoder
 from engines.features import Spectrogram
@@ -112,6 +113,69 @@ def test_the_memory_keeps_to_its_limit(encoder: Encoder, machine: Any, tmp_path:
     tensors = load_file(tmp_path / "memory.safetensors")
     sizes = [len(value) for name, value in tensors.items() if name.startswith("layers.")]
     assert max(sizes) <= 100
+
+
+def test_the_memory_keeps_to_its_size_in_bytes(encoder: Encoder, machine: Any, tmp_path: Path) -> None:
+    normals = ClipSet.from_arrays([machine.recording(seed, 10.0) for seed in range(5)])
+    PatchMemory(encoder, PatchMemorySettings(max_refits=2)).fit(normals).save(tmp_path)
+    layers = [value for name, value in load_file(tmp_path / "memory.safetensors").items() if name.startswith("layers.")]
+    assert sum(layer.nbytes for layer in layers) < 2**22
+    limited = PatchMemorySettings(max_refits=2, max_memory_mib=1, max_patches=10**6)
+    dims = sum(layer.shape[1] for layer in layers)
+    quota = -(-(2**20 // (4 * dims)) // 5)
+    PatchMemory(encoder, limited).fit(normals).save(tmp_path)
+    tensors = load_file(tmp_path / "memory.safetensors")
+    for i, layer in enumerate(layers):
+        assert len(tensors[f"layers.{i}"]) == min(len(layer), 5 * quota)
+
+
+@pytest.mark.parametrize("subsample", ["random", "coreset"])
+def test_what_a_clip_adds_to_the_memory_hangs_on_that_clip_alone(
+    encoder: Encoder, machine: Any, tmp_path: Path, subsample: Any
+) -> None:
+    settings = PatchMemorySettings(max_patches=120, subsample=subsample)
+    normals, test = machine.normals(4), ClipSet.from_arrays(machine.tests(2))
+    engine = PatchMemory(encoder, settings, workers=1).fit(normals)
+    shuffled = PatchMemory(encoder, settings, workers=3).fit(normals.subset([3, 1, 0, 2]))
+    np.testing.assert_array_equal(shuffled.decision_function(test), engine.decision_function(test))
+    others = PatchMemory(encoder, settings).fit(normals.subset([0, 1, 3]))
+    assert others.decision_function(normals.subset([2]))[0] == engine.normal_scores()[2]
+
+
+def unit_vectors(count: int, dim: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def test_a_coreset_leaves_no_patch_farther_away_than_a_random_draw_does() -> None:
+    patches = unit_vectors(500, 8)
+
+    def radius(chosen: np.ndarray) -> float:
+        return float(1.0 - (patches @ patches[chosen].T).max(axis=1).min())
+
+    rng = np.random.default_rng(1)
+    best_random = min(radius(rng.permutation(500)[:40]) for _ in range(100))
+    assert radius(farthest_points(patches, 40, start=3)) < 0.8 * best_random
+
+
+def test_each_next_patch_is_the_farthest_from_those_before() -> None:
+    patches = unit_vectors(60, 5)
+    chosen = farthest_points(patches, 20, start=7)
+    assert chosen[0] == 7
+    for i in range(1, 20):
+        nearest = (patches.astype(np.float64) @ patches[chosen[:i]].T).max(axis=1)
+        assert nearest[chosen[i]] == pytest.approx(nearest.min(), abs=1e-6)
+
+
+def test_a_coreset_of_one_patch_repeated_takes_each_copy_once() -> None:
+    patches = np.repeat(unit_vectors(1, 6), 10, axis=0)
+    assert sorted(farthest_points(patches, 10, start=4).tolist()) == list(range(10))
+
+
+def test_a_coreset_keeps_the_rare_sound_that_a_random_draw_may_lose() -> None:
+    common, rare = np.repeat(unit_vectors(1, 6), 300, axis=0), unit_vectors(1, 6, seed=1)
+    patches = np.concatenate([common, rare])
+    assert all(300 in farthest_points(patches, 2, start=start) for start in (0, 150, 300))
 
 
 def test_the_narrowest_normal_sets_the_band(machine: Any) -> None:

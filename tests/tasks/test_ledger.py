@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from tasks.ledger import Role, join, ledger_version, role_of
+from tasks.ledger import Role, clip_set, join, ledger_version, role_of
+from tasks.store import FolderStore
 
 
 def rows(*recordings: str, split: str = "train", clip_ids: list[str] | None = None) -> pd.DataFrame:
@@ -91,3 +94,24 @@ def test_the_version_changes_with_what_a_recording_is() -> None:
 )
 def test_roles(split: str, domain: str, supp_type: str | None, role: Role) -> None:
     assert role_of(split, domain, supp_type) is role
+
+
+def test_a_package_onboarded_again_does_not_undo_a_label_that_a_later_one_corrected() -> None:
+    first = pd.concat([rows("n"), rows("a", split="test")], ignore_index=True)
+    later = rows("a", split="test").assign(label="anomaly")
+    both = join(join(EMPTY, first, package_id="1" * 16), later, package_id="2" * 16)
+    again = join(both, first, package_id="1" * 16)
+    pd.testing.assert_frame_equal(again, both)
+    assert again.set_index("recording_id").loc["a", "label"] == "anomaly"
+
+
+def test_the_version_changes_with_the_role_alone() -> None:
+    ledger = join(EMPTY, rows("a", "b"), package_id="1" * 16)
+    assert ledger_version(ledger) != ledger_version(ledger.assign(role=Role.RETRACTED.value))
+
+
+def test_clips_carry_the_conditions_that_their_rows_name() -> None:
+    conditions = {"speed_level": ["low", None], "noise_id": [None, None], "sample_rate": 16_000, "bandwidth_hz": 8000.0}
+    found = rows("a", "b").assign(**conditions, audio="x")
+    clips = clip_set(FolderStore(Path("nowhere")), found)
+    assert [clip.conditions for clip in clips.clips] == [{"speed_level": "low"}, {}]

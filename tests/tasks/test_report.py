@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import inspect
 import io
 import re
 import string
@@ -19,13 +21,17 @@ import pytest
 import soundfile as sf
 from PIL import Image
 
+from engines import routing
 from engines.base import AnomalyMap
 from engines.calibration import Threshold, calibrate
-from engines.routing import AssetData, judge_criteria
+from engines.conditions import ConditionEvidence
+from engines.routing import AssetData, FalseAlarms, choose_engine, explain_settled, judge_criteria, settle
+from schemas.errors import RejectedError
+from schemas.metadata import CONDITION_COLUMNS
 from schemas.problems import Severity
-from schemas.references import Verdict
+from schemas.references import Selection, Verdict
 from schemas.rules import RULES, report
-from schemas.settings import AlarmPolicy, ArchiveLimits, Kpi, QaLimits
+from schemas.settings import AlarmPolicy, ArchiveLimits, Kpi, QaLimits, RoutingSettings
 from tasks.report import asset_view, package_view, plots, sound, verdicts, words
 from tasks.report.pages import render_asset_page, render_package_page
 from tasks.report.words import Words
@@ -288,9 +294,185 @@ def test_what_engines_metrics_and_rules_say_is_korean_on_a_korean_page(
         assert 'lang="en"' not in html
 
 
-def test_a_criterion_that_is_not_met_is_translated_too() -> None:
-    (criterion,) = judge_criteria(AssetData(target_normals=1, source_normals=0))
-    assert Words("ko").translate(criterion.sentence).language == "ko"
+# --- the engine and why -------------------------------------------------------------------------------------------
+
+
+def evidence(column: str, **changes: Any) -> ConditionEvidence:
+    found = {"filled": 1.0, "classes": 3, "chance": 1 / 3, "accuracy": 0.9, "p_value": 0.005, "shuffled": 0.4}
+    return ConditionEvidence(column, **(found | changes))
+
+
+ALL_TRUE = tuple(evidence(column) for column in CONDITION_COLUMNS)
+OF_EVERY_KIND = (
+    evidence("speed_level", filled=0.62),
+    evidence("load_level", p_value=1.0),
+    evidence("mic_position_id", classes=1, accuracy=None, p_value=None),
+    evidence("mic_direction", classes=0, accuracy=None, p_value=None),
+    evidence("noise_id", accuracy=None, p_value=None),
+    evidence("operating_mode"),
+    evidence("installation", filled=0.0, classes=0, accuracy=None, p_value=None),
+)
+
+
+def routed() -> Iterator[tuple[AssetData, RoutingSettings, Any]]:
+    """Assets, settings and engines asked for, from which every sentence of the router comes."""
+    everything, nothing = RoutingSettings(), RoutingSettings(forbid=("a", "b", "c"))
+    unseen = {"noise_id": tuple("abcdef"), "speed_level": ("top; speed",)}
+    for wanted in ("auto", "a", "b", "c", "ensemble"):
+        for conditions in (ALL_TRUE, OF_EVERY_KIND):
+            yield AssetData(10, 500, conditions, unseen), everything, wanted
+            yield AssetData(10, 500, conditions), RoutingSettings(forbid=("b",)), wanted
+            yield AssetData(10, 50, conditions), everything, wanted
+            yield AssetData(10, 0, conditions), everything, wanted
+            yield AssetData(1, 500, conditions), everything, wanted
+            yield AssetData(10, 500, conditions), nothing, wanted
+
+
+def sentences_of_the_router() -> Iterator[str]:
+    for asset, limits, wanted in routed():
+        criteria = judge_criteria(asset, limits)
+        yield from (criterion.sentence for criterion in criteria)
+        try:
+            choice = choose_engine(criteria, wanted=wanted)
+        except RejectedError as refused:
+            yield str(refused)
+            continue
+        yield choice.reason
+        for rang in (0, 2):
+            trials = {"c": FalseAlarms(10, rang), "b": FalseAlarms(10, 1), "a": FalseAlarms(10, 1)}
+            engine, trial = settle(choice, trials)
+            yield from (criterion.sentence for criterion in trial)
+            yield explain_settled(choice, engine, trial)
+
+
+def prose_of(module: Any) -> Iterator[str]:
+    """The wordings in a module's code, but for docstrings and errors of input, which reach no page."""
+    tree = ast.parse(inspect.getsource(module))
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    refused = [node for node in ast.walk(tree) if isinstance(node, ast.Raise) and "InputError" in ast.dump(node)]
+    silent = docs | {id(part) for node in refused for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        wording = node.value if isinstance(node, ast.Constant) and id(node) not in silent else None
+        if isinstance(wording, str) and " " in wording.strip():
+            yield wording
+
+
+def test_the_cases_above_bring_out_every_wording_of_the_router() -> None:
+    said = "\n".join(sentences_of_the_router())
+    wordings = set(prose_of(routing))
+    assert len(wordings) > 15
+    assert not [wording for wording in wordings if wording not in said]
+
+
+def test_every_sentence_of_the_router_speaks_korean() -> None:
+    say, sentences = Words("ko"), set(sentences_of_the_router())
+    assert len(sentences) > 40
+    assert not [sentence for sentence in sentences if say.translate(sentence).language != "ko"]
+
+
+def test_no_fact_of_a_reason_swallows_the_next_sentence() -> None:
+    reason = (
+        "engine A is the best that the data carry; C: no: 5 source normals of this machine type, 200 needed; "
+        "B: no: 5 source normals of this machine type, 30 needed"
+    )
+    said = Words("ko").translate(reason).text
+    assert not re.search("[a-z]{2}", said)
+    assert [number in said for number in ("200", "30")] == [True, True]
+
+
+def selection_for(page: Any, asset: AssetData, wanted: Any = "auto", **source: Any) -> Selection:
+    criteria = judge_criteria(asset, RoutingSettings())
+    choice = choose_engine(criteria, wanted=wanted)
+    found = {"recordings": asset.source_normals, "own": 0, "customers": ("acme-ulsan",)} | source
+    return page.selection.model_copy(
+        update={
+            "engine": choice.engine,
+            "encoder": "conv" if choice.engine == "c" else "lite0",
+            "reason": choice.reason,
+            "criteria": tuple(criteria),
+            "candidates": choice.candidates,
+            "members": choice.members,
+            "source": page.selection.source.model_copy(update=found),
+        }
+    )
+
+
+def routed_page(make_asset_page: Any, asset: AssetData, wanted: Any = "auto", **changes: Any) -> str:
+    source = changes.pop("source", {})
+    selection = selection_for(make_asset_page(), asset, wanted, **source)
+    return render_asset_page(make_asset_page(selection=selection, **changes))
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_engines_page_says_what_it_is_and_why(make_asset_page: Any, make_clip: Any, language: Any) -> None:
+    say = Words(language)
+    worst = [make_clip(map=None)]
+    for source, wanted, engine in (
+        (0, "auto", "a"),
+        (50, "auto", "b"),
+        (500, "auto", "c"),
+        (500, "ensemble", "ensemble"),
+    ):
+        html = routed_page(make_asset_page, AssetData(10, source, ALL_TRUE), wanted, language=language, worst=worst)
+        assert say(f"engine.{engine}").replace("'", "&#39;") in html
+        assert html.count(say("criteria.group.used")) == (3 if engine == "ensemble" else 1)
+        assert 'lang="en"' not in html or language == "en"
+    assert say("engine.name.ensemble", members="A, B, C", encoder="lite0") in html
+
+
+def test_criteria_stand_under_their_engine_and_those_that_only_explain_are_folded_away(make_asset_page: Any) -> None:
+    html = routed_page(make_asset_page, AssetData(10, 500, OF_EVERY_KIND, {"noise_id": ("babble",)}))
+    engines = re.findall(r"<h3>Engine (\w) .*?</span>([^<]+)</span></h3>", html)
+    assert engines == [("A", "could be used"), ("B", "used here"), ("C", "cannot be used yet")]
+    folded = html[
+        html.index("<summary>More about the conditions: 1 of 7 columns can be used") : html.index('id="scores"')
+    ]
+    for column in CONDITION_COLUMNS:
+        assert Words("en")(f"criterion.{column}") in folded
+    assert "the source never heard noise_id babble" in folded
+    assert ">to know<" in folded
+    assert "not met" not in folded
+    assert "normals of this machine type" not in folded
+
+
+def test_on_a_phone_every_cell_of_the_criteria_says_what_it_is(make_asset_page: Any) -> None:
+    html = routed_page(make_asset_page, AssetData(10, 500, OF_EVERY_KIND))
+    section = html[html.index('<section id="engine"') : html.index('<section id="scores"')]
+    assert section.count("<tr>") > 15
+    assert re.findall(r"<td(?! data-name)", section) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({}, "and from 50 source normals: 50 of this customer&#39;s other machines"),
+        ({"own": 50}, "and from 50 source normals: 50 of this machine&#39;s other domain"),
+        (
+            {"own": 20},
+            "20 of this machine&#39;s other domain, 30 of this customer&#39;s other machines",
+        ),
+        (
+            {"customers": ("rival-busan", "zeta")},
+            "50 of machines of other customers (2)",
+        ),
+        (
+            {"customers": ("acme-ulsan", "rival-busan")},
+            "50 of this customer&#39;s other machines and those of other customers (1)",
+        ),
+    ],
+)
+def test_the_first_screen_says_where_the_source_came_from_and_names_no_other_customer(
+    make_asset_page: Any, source: dict[str, Any], said: str
+) -> None:
+    html = routed_page(make_asset_page, AssetData(10, 50, ALL_TRUE), source=source)
+    assert said in html[: html.index('id="engine"')]
+    assert "rival-busan" not in html
+
+
+def test_engine_a_does_not_claim_the_source(make_asset_page: Any) -> None:
+    html = routed_page(make_asset_page, AssetData(10, 5, ALL_TRUE))
+    assert "5 source normals are at hand, which engine A does not use" in html
+    assert "no source normals are at hand" in routed_page(make_asset_page, AssetData(10, 0))
 
 
 def test_an_undefined_metric_says_why(make_asset_page: Any) -> None:
@@ -345,10 +527,13 @@ def test_stretches_above_the_threshold_follow_the_map() -> None:
     assert asset_view.find_peak(found) == (pytest.approx(0.9), 1.5, 200.0)
 
 
-def test_a_clip_without_a_map_has_its_spectrogram(make_asset_page: Any, make_clip: Any) -> None:
-    html = render_asset_page(make_asset_page(worst=[make_clip(map=None)]))
-    assert "This engine makes no anomaly map." in html
+def test_an_engine_without_a_map_says_so_once_and_leaves_no_hole(make_asset_page: Any, make_clip: Any) -> None:
+    html = render_asset_page(make_asset_page(worst=[make_clip(i, map=None) for i in range(3)]))
+    assert html.count("This engine makes no anomaly map") == 1
+    assert "The map's colours" not in html
+    assert "Anomaly map" not in html
     assert "Spectrogram of clip_0" in html
+    assert "This engine makes no anomaly map" not in render_asset_page(make_asset_page())
 
 
 # --- package page -------------------------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""`alp library`: what the library holds, whose it is, and what to collect next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from deployments.options import AsJson, StoreUrl, stdout
+from schemas.settings import Environment, OnboardSettings
+
+if TYPE_CHECKING:
+    from tasks.inventory import AssetStock, Inventory, PlantStock
+
+library_app = typer.Typer(
+    help="What the library holds, by machine type, plant and condition, and what to collect next."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A customer.", show_default=False)]
+
+
+@library_app.callback(invoke_without_command=True)
+def show(
+    context: typer.Context,
+    customer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this customer may use. [default: everything]")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the library holds, by machine type, plant and condition, and what to collect next."""
+    if context.invoked_subcommand is not None:
+        return
+    from deployments.printing import print_json
+    from tasks.inventory import take_stock
+    from tasks.keys import check_customer
+    from tasks.store import open_store
+
+    shelf = open_store(store or Environment().store)
+    inventory = take_stock(shelf, OnboardSettings(), customer=check_customer(customer) if customer else None)
+    if as_json:
+        print_json(inventory.model_dump(mode="json"))
+    else:
+        _print_inventory(inventory)
+
+
+@library_app.command()
+def share(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Let a customer's normals serve other customers."""
+    _set_consent(name, store, share_source=True, as_json=as_json)
+
+
+@library_app.command()
+def withdraw(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Keep a customer's normals to its own plants from now on."""
+    _set_consent(name, store, share_source=False, as_json=as_json)
+
+
+def _set_consent(name: str, store: str | None, *, share_source: bool, as_json: bool) -> None:
+    from deployments.printing import print_json
+    from tasks.sharing import set_consent
+    from tasks.store import open_store
+
+    changed = set_consent(open_store(store or Environment().store), name, share_source=share_source)
+    if as_json:
+        print_json({"customer": name, "share_source": share_source, "changed": changed})
+        return
+    if share_source:
+        meaning = (
+            f"Normals of {name} now serve other customers' machines of the same type as source, from their next fit on."
+            " Its tests and noise-only recordings stay its own."
+        )
+    else:
+        meaning = (
+            f"Normals of {name} serve its own plants alone. Other customers' models that learnt from them keep what"
+            " they learnt until their next fit, which does without; onboard their packages again to refit them now."
+        )
+    _say(meaning if changed else f"Nothing to change. {meaning}")
+
+
+def _say(text: str, style: str | None = None) -> None:
+    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+
+def _print_inventory(inventory: Inventory) -> None:
+    if not inventory.machine_types:
+        whose = f" that {inventory.customer} may use" if inventory.customer else ""
+        _say(f"The library holds nothing{whose}: onboard a package first")
+        return
+    for kind in inventory.machine_types:
+        _say(f"{kind.machine_type}: {_amount(kind.recordings, kind.hours, kind.bytes)}", "bold")
+        for plant in kind.plants:
+            _print_plant(plant)
+    _say(f"Sizes: {inventory.bytes_are}", "dim")
+
+
+def _print_plant(plant: PlantStock) -> None:
+    shared = "shared with other customers" if plant.shared else "kept to itself"
+    _say(f"  {plant.customer} ({shared}): {_amount(plant.recordings, plant.hours, plant.bytes)}")
+    if plant.next:
+        _say(f"    {plant.next}", "dim")
+    for asset in plant.assets:
+        _print_asset(asset)
+
+
+def _print_asset(asset: AssetStock) -> None:
+    clean = f", {asset.clean_machine} clean-machine" if asset.clean_machine else ""
+    _say(
+        f"    {asset.asset}: {asset.target} target and {asset.source} source normals{clean};"
+        f" {_amount(asset.recordings, asset.hours, asset.bytes)}"
+    )
+    for column, values in asset.conditions.items():
+        _say(f"      {column}: {', '.join(f'{value} {count}' for value, count in values.items())}")
+    if asset.next:
+        _say(f"      {asset.next}", "dim")
+
+
+def _amount(recordings: int, hours: float, size: int) -> str:
+    return f"{recordings} recordings, {hours:.2f} h, {size / 1e6:.1f} MB"

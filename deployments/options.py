@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+stdout = Console()
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Object store. [default: $ALP_STORE or file://./alp-data]", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]

@@ -1,0 +1,196 @@
+"""One asset as it stands: what it is made of, and the corrections that people make to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import InputError, UsageError
+from schemas.references import Verdict
+from schemas.settings import OnboardSettings
+from tasks import keys
+from tasks.calibrating import Champion
+from tasks.corrections import (
+    Correction,
+    Label,
+    add_correction,
+    find_clip,
+    near_matches,
+    read_corrections,
+    standing,
+    standing_corrections,
+)
+from tasks.ledger import Role, asset_ids, correct, ledger_version, read_corrected, read_ledger
+from tasks.logbook import note
+from tasks.store import ObjectStore
+
+
+class PackagePart(BaseModel):
+    """What a package brought to an asset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: str
+    recordings: int
+
+
+class AssetState(BaseModel):
+    """What `alp asset show` prints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    customer: str
+    asset: str
+    machine_type: str
+    section_id: str
+    champion: Champion | None
+    ledger_version: str
+    recordings: dict[str, int] = Field(description="By role, corrections applied.")
+    hours: float
+    packages: tuple[PackagePart, ...]
+    corrections: tuple[Correction, ...] = Field(description="Those that stand, by clip.")
+
+
+def find_asset(store: ObjectStore, customer: str, name: str) -> str:
+    """The asset `name` of a customer, such as `compressor-00`.
+
+    Raises
+    ------
+    UsageError
+        The customer's name cannot be used in the store.
+    InputError
+        The customer has no such asset; the message names those that are spelt alike, or all.
+    """
+    known = asset_ids(store, keys.check_customer(customer))
+    if name in known:
+        return name
+    if not known:
+        raise InputError(
+            f"customer {customer} has no assets in {store.url}; onboard a package, or give another --store"
+        )
+    there = near_matches(name, known) or ", ".join(known[:10])
+    raise InputError(f"customer {customer} has no asset {name[:200]!r}; did you mean {there}?")
+
+
+def describe_state(store: ObjectStore, customer: str, asset_id: str) -> AssetState:
+    """The asset with its champion, its recordings by role, its packages and its corrections."""
+    ledger = read_corrected(store, customer, asset_id)
+    champion = keys.asset(customer, asset_id, "champion.json")
+    parts = ledger.groupby("package")["recording_id"].nunique()
+    standing_now = standing(read_corrections(store, customer, asset_id)).values()
+    return AssetState(
+        customer=customer,
+        asset=asset_id,
+        machine_type=ledger["machine_type"].iloc[0],
+        section_id=ledger["section_id"].iloc[0],
+        champion=store.get_model(champion, Champion) if store.exists(champion) else None,
+        ledger_version=ledger_version(ledger),
+        recordings={str(r): int(n) for r, n in ledger.groupby("role")["recording_id"].nunique().items()},
+        hours=round(float(ledger.drop_duplicates(["recording_id", "segment"])["duration_s"].sum()) / 3600, 4),
+        packages=tuple(PackagePart(package=str(name), recordings=int(n)) for name, n in parts.items()),
+        corrections=tuple(sorted(standing_now, key=lambda said: said.clip_id)),
+    )
+
+
+class Corrected(BaseModel):
+    """What a correction did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    correction: Correction
+    written: bool = Field(description="False: the ledger says so already.")
+    package: str = Field(description="The package that holds the clip.")
+    clips: tuple[str, ...] = Field(description="Every clip of the asset that has this very sound.")
+    normals: int = Field(description="Target normals that the asset has left.")
+
+
+def retract_clip(
+    store: ObjectStore, customer: str, asset_id: str, clip_id: str, *, reason: str | None = None
+) -> Corrected:
+    """Take a recording back: it is neither learnt from nor judged any more.
+
+    Raises
+    ------
+    InputError
+        The asset has no such clip.
+    """
+    return _correct(store, customer, asset_id, clip_id, action="retract", reason=reason)
+
+
+def relabel_clip(
+    store: ObjectStore, customer: str, asset_id: str, clip_id: str, label: Label, *, reason: str | None = None
+) -> Corrected:
+    """Say what a recording really is. A training recording that is an anomaly becomes a labelled test.
+
+    `normal` also takes back what was said of the recording before.
+
+    Raises
+    ------
+    InputError
+        The asset has no such clip.
+    UsageError
+        A noise-only or clean-machine recording cannot be an anomaly; it can be retracted.
+    """
+    return _correct(store, customer, asset_id, clip_id, action="relabel", label=label, reason=reason)
+
+
+def _correct(store: ObjectStore, customer: str, asset_id: str, clip_id: str, **said: Any) -> Corrected:
+    ledger = read_ledger(store, keys.asset(customer, asset_id, "ledger.parquet"))
+    rows = find_clip(ledger, clip_id, asset_id=asset_id)
+    if said.get("label") == "anomaly" and (rows["split"] == "supplemental").all():
+        raise UsageError(
+            f"clip {clip_id!r} is {rows['supp_type'].iloc[0]}-only, which is never judged; retract it if it is no good"
+        )
+    recording_id = str(rows["recording_id"].iloc[0])
+    correction = Correction(recording_id=recording_id, clip_id=str(rows["clip_id"].iloc[0]), **said)
+    before = standing_corrections(store, customer, asset_id)
+    after = correct(ledger, before | {recording_id: correction})
+    written = ledger_version(after) != ledger_version(correct(ledger, before))
+    if written:
+        add_correction(store, customer, asset_id, correction)
+    same_sound = ledger.loc[ledger["recording_id"] == recording_id, "clip_id"].astype(str)
+    return Corrected(
+        correction=correction,
+        written=written,
+        package=str(rows["package"].iloc[0]),
+        clips=tuple(sorted(set(same_sound))),
+        normals=int(after.loc[after["role"] == Role.TARGET, "recording_id"].nunique()),
+    )
+
+
+def settings_of(store: ObjectStore, customer: str, asset_id: str, package_id: str) -> OnboardSettings:
+    """The settings by which a package was last onboarded, as far as the store tells; else the defaults.
+
+    Runs carry no dates. The run whose threshold is the champion's goes before others, and of several the last by id.
+    """
+    champion = _champion_threshold(store, customer, asset_id)
+    found: list[tuple[bool, str, dict[str, Any]]] = []
+    for key in store.list_keys(f"runs/{customer}/"):
+        if not key.endswith("/manifest.json"):
+            continue
+        manifest = json.loads(store.get(key))
+        if manifest["package"]["package_id"] != package_id or manifest["result"]["verdict"] == Verdict.REJECTED:
+            continue
+        threshold = key.replace("manifest.json", f"{asset_id}/threshold.json")
+        made_it = champion is not None and store.exists(threshold) and store.get(threshold) == champion
+        found.append((made_it, key, manifest["run"]["settings"]))
+    if not found:
+        note(f"No finished run of package {package_id} is left: the default settings serve")
+        return OnboardSettings()
+    _, key, settings = max(found, key=lambda run: run[:2])
+    try:
+        return OnboardSettings.model_validate(settings)
+    except ValidationError:
+        note(f"{key} names settings of another version: the default settings serve")
+        return OnboardSettings()
+
+
+def _champion_threshold(store: ObjectStore, customer: str, asset_id: str) -> bytes | None:
+    key = keys.asset(customer, asset_id, "champion.json")
+    if not store.exists(key):
+        return None
+    version = store.get_model(key, Champion).version
+    threshold = f"{keys.model(customer, asset_id, version)}/threshold.json"
+    return store.get(threshold) if store.exists(threshold) else None

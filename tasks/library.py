@@ -1,0 +1,173 @@
+"""The library: accepted normals of every onboarded package, filed by machine type, as source for other assets.
+
+`library/<machine_type>/<customer>-<package>.parquet` holds one row a standardized segment. An asset's *source* is its
+own normals of other domains and the library's normals of its machine type, from its own customer's other machines
+always and from another customer's with that customer's consent. Nothing that the asset learns from as target, or is
+judged on, may come back to it as source, not even where two plants sent one file: recordings are known by their
+sound. Corrections are applied when the library is read: nobody learns from a recording that its owner retracted.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from prefect import task
+from prefect.events import emit_event
+
+from engines.base import ClipSet
+from schemas.metadata import CONDITION_COLUMNS as CONDITIONS
+from schemas.references import Asset, Dataset, Package, Run, Source
+from tasks import keys
+from tasks.corrections import not_normal, standing_corrections
+from tasks.ledger import Role, clip_set, rows_of
+from tasks.logbook import note
+from tasks.runs import digest
+from tasks.sharing import lenders, library_keys
+from tasks.store import ObjectStore, open_store
+
+LIBRARY_COLUMNS = (
+    "recording_id",
+    "segment",
+    "machine_type",
+    "section_id",
+    "role",
+    "domain",
+    "sensor",
+    "synthetic",
+    "start_s",
+    "duration_s",
+    "sample_rate",
+    "bandwidth_hz",
+    "audio",
+    *CONDITIONS,
+)
+"""What the library says of a segment: nothing of who confirmed it and what its file was called."""
+OWNER_COLUMNS = ("customer", "package")
+NORMALS = (Role.TARGET, Role.SOURCE)
+
+
+@task(name="Add the normals to the library", task_run_name="Add the normals of {package.name} to the library")
+def join_library(dataset: Dataset, package: Package, run: Run) -> None:
+    """File the accepted normals by machine type, and say by an event that the source has grown."""
+    store = open_store(run.store)
+    segments = store.get_frame(dataset.metadata_key)
+    useful = segments[segments["role"].isin([*NORMALS, Role.MACHINE])]
+    for machine_type, rows in useful.groupby("machine_type"):
+        key = keys.library(str(machine_type), run.customer, package.package_id)
+        rows = rows[list(LIBRARY_COLUMNS)].reset_index(drop=True)
+        if not store.exists(key) or not store.get_frame(key).equals(rows):
+            _say_source_has_grown(str(machine_type), rows, run)
+            store.put_frame(key, rows)
+
+
+def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
+    normals = rows[rows["role"].isin(NORMALS)]
+    emit_event(
+        "alp.source.grown",
+        resource={"prefect.resource.id": f"alp.library.{machine_type}", "prefect.resource.name": machine_type},
+        payload={
+            "machine_type": machine_type,
+            "customer": run.customer,
+            "package": run.package_id,
+            "recordings": int(normals["recording_id"].nunique()),
+            "hours": round(float(normals["duration_s"].sum()) / 3600, 4),
+        },
+    )
+
+
+def library_rows(store: ObjectStore, owners: frozenset[str] | None = None, *, machine_type: str = "") -> pd.DataFrame:
+    """Rows of the library of some owners (default: all), with their customer and package, corrections applied.
+
+    A recording that one of these owners retracted or calls anomalous is left out, whoever else sent it. Sorted by
+    customer, section, recording, package and segment; a recording that several packages brought is there as often.
+    """
+    frames = [_owned(store, key) for key in library_keys(store, owners, machine_type=machine_type)]
+    rows = pd.concat(frames, ignore_index=True) if frames else _no_rows()
+    assets = rows[["customer", "machine_type", "section_id"]].drop_duplicates().itertuples(index=False, name=None)
+    spoilt = {
+        recording
+        for customer, kind, section in assets
+        for recording in not_normal(standing_corrections(store, customer, keys.asset_id(kind, section)))
+    }
+    rows = rows[~rows["recording_id"].isin(spoilt)]
+    order = ["customer", "machine_type", "section_id", "recording_id", "package", "segment"]
+    return rows.sort_values(order).reset_index(drop=True)
+
+
+def _owned(store: ObjectStore, key: str) -> pd.DataFrame:
+    _, customer, package_id = keys.library_parts(key)
+    return store.get_frame(key)[list(LIBRARY_COLUMNS)].assign(customer=customer, package=package_id)
+
+
+def _no_rows() -> pd.DataFrame:
+    numbers = {"segment": "int64", "start_s": "float64", "duration_s": "float64", "sample_rate": "int64"}
+    kinds = numbers | {"bandwidth_hz": "float64", "synthetic": "bool"}
+    return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, "str")) for name in (*LIBRARY_COLUMNS, *OWNER_COLUMNS)})
+
+
+@task(name="Gather the source", task_run_name="Gather the source of {asset.asset_id}")
+def gather_source(asset: Asset, run: Run) -> Source:
+    """Write down what the asset may learn from besides its own normals, as `source.parquet` beside the run."""
+    store = open_store(run.store)
+    ledger = store.get_frame(asset.ledger_key)
+    library = library_rows(store, lenders(store, asset.customer), machine_type=asset.machine_type)
+    rows = source_rows(ledger, library, asset, clean_machine=run.settings.routing.clean_machine)
+    key = keys.run(run.customer, run.run_id, f"{asset.asset_id}/source.parquet")
+    reused = store.exists(key) and store.get_frame(key).equals(rows)
+    if not reused:
+        store.put_frame(key, rows)
+    recordings = rows.drop_duplicates("recording_id")
+    own = (recordings["customer"] == asset.customer) & (recordings["section_id"] == asset.section_id)
+    source = Source(
+        asset=asset,
+        key=key,
+        version=source_version(rows),
+        recordings=len(recordings),
+        own=int(own.sum()),
+        customers=tuple(sorted(set(recordings["customer"]))),
+        reused=reused,
+    )
+    note(f"{source.recordings} source normals, {source.own} of them the asset's own")
+    return source
+
+
+def source_rows(ledger: pd.DataFrame, library: pd.DataFrame, asset: Asset, *, clean_machine: bool) -> pd.DataFrame:
+    """The source of an asset, one row a segment, sorted by recording; each recording once.
+
+    ledger: the asset's, corrected. library: rows of its machine type that it may see, as `library_rows` gives them.
+
+    Of a recording that several assets hold, the asset's own rows count, else its customer's, else the first by name.
+    Recordings of another kind of sensor, or standardized to another rate, than the asset's normals are left out:
+    they cannot be compared with them.
+    """
+    roles = [Role.SOURCE, *([Role.MACHINE] if clean_machine else [])]
+    own = rows_of(ledger, roles).reindex(columns=list(LIBRARY_COLUMNS))
+    own = own.assign(customer=asset.customer, package=rows_of(ledger, roles)["package"])
+    same = (library["customer"] == asset.customer) & (library["section_id"] == asset.section_id)
+    others = library[~same & library["role"].isin([*NORMALS, *roles])]
+    taken = ledger.loc[~ledger["role"].isin(roles), "recording_id"]
+    rows = pd.concat([part for part in (own, others) if len(part)] or [_no_rows()], ignore_index=True)
+    normals = rows_of(ledger, [Role.TARGET])
+    comparable = rows["sensor"].isin(normals["sensor"]) & rows["sample_rate"].isin(normals["sample_rate"])
+    return _each_once(rows[comparable & ~rows["recording_id"].isin(taken)], asset)
+
+
+def _each_once(rows: pd.DataFrame, asset: Asset) -> pd.DataFrame:
+    """All segments of each recording from one holder, the nearest to the asset."""
+    own = (rows["customer"] == asset.customer) & (rows["section_id"] == asset.section_id)
+    distance = (rows["customer"] != asset.customer).astype(int) + (~own).astype(int)
+    holder = ["customer", "section_id", "package", "role"]
+    ranked = rows.assign(distance=distance).sort_values(["recording_id", "distance", *holder, "segment"])
+    nearest = ranked.drop_duplicates("recording_id")[["recording_id", *holder]]
+    kept = ranked.merge(nearest, on=["recording_id", *holder])
+    return kept.drop(columns="distance").drop_duplicates(["recording_id", "segment"]).reset_index(drop=True)
+
+
+def source_version(rows: pd.DataFrame) -> str:
+    """Sixteen hex digits over the recordings and the conditions they name, free of who sent them."""
+    said = rows[["recording_id", "segment", *CONDITIONS]].astype("string").fillna("")
+    return digest(*sorted("\x1f".join(row) for row in said.itertuples(index=False, name=None)))
+
+
+def source_clips(store: ObjectStore, source_key: str) -> ClipSet:
+    """The clips of a gathered source, read from the store one at a time."""
+    return clip_set(store, store.get_frame(source_key))

@@ -1,0 +1,59 @@
+"""P-values of several engines, combined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from engines.ensemble import Ensemble, combine, log_p_values
+from schemas.errors import InputError, UsageError
+
+
+def test_the_p_value_is_that_of_student_s_prediction() -> None:
+    normals = np.array([1.0, 2.0, 3.0, 4.0])
+    expected = stats.t.sf((6.0 - 2.5) / (normals.std(ddof=1) * np.sqrt(1.25)), df=3)
+    assert log_p_values(np.array([6.0]), normals)[0] == pytest.approx(np.log10(expected))
+
+
+def test_one_engine_s_order_of_clips_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    scores, normals = rng.normal(size=(50, 1)), rng.normal(size=(10, 1))
+    assert (np.argsort(combine(scores, normals)) == np.argsort(scores[:, 0])).all()
+
+
+def test_the_unit_of_an_engine_s_scores_does_not_matter() -> None:
+    rng = np.random.default_rng(1)
+    scores, normals = rng.normal(size=(50, 2)), rng.normal(size=(10, 2))
+    unit, shift = np.array([1000.0, 1e-3]), np.array([5.0, -7.0])
+    np.testing.assert_allclose(combine(scores * unit + shift, normals * unit + shift), combine(scores, normals))
+
+
+def test_minimum_follows_the_most_alarmed_engine_and_fisher_their_mean() -> None:
+    normals = np.random.default_rng(2).normal(size=(10, 2))
+    apart = -log_p_values(np.array([[4.0, 0.0]]), normals)
+    assert combine(np.array([[4.0, 0.0]]), normals)[0] == apart.max()
+    assert combine(np.array([[4.0, 0.0]]), normals, rule="fisher")[0] == apart.mean()
+
+
+def test_equal_normal_scores_still_give_finite_scores() -> None:
+    found = combine(np.array([[1.0, 2.0], [5.0, 5.0]]), np.full((4, 2), 1.0))
+    assert np.isfinite(found).all()
+    assert found[1] > found[0]
+
+
+def test_p_values_are_uniform_where_normal_scores_are_gaussian() -> None:
+    rng = np.random.default_rng(3)
+    draws = rng.normal(size=(4000, 6))
+    p = [10 ** log_p_values(row[:1], row[1:])[0] for row in draws]
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_a_single_normal_score_has_no_spread() -> None:
+    with pytest.raises(InputError, match="needs two"):
+        log_p_values(np.array([1.0]), np.array([1.0]))
+
+
+def test_an_ensemble_of_one_is_refused() -> None:
+    with pytest.raises(UsageError, match="two or more"):
+        Ensemble(("a",), lambda name, least: pytest.fail(name))

@@ -1,0 +1,135 @@
+"""Which engine an asset gets, from a package to the page, and why."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.toy.plan import ToyPlan
+from flows.onboard import onboard
+from schemas.errors import RejectedError
+from schemas.references import OnboardResult, Selection
+from schemas.settings import OnboardSettings
+from tasks.runs import Manifest
+from tasks.store import FolderStore
+from tasks.toy import write_toy_package
+
+Row = dict[str, str]
+CONDITIONS = (
+    "speed_level",
+    "load_level",
+    "mic_position_id",
+    "mic_direction",
+    "noise_id",
+    "operating_mode",
+    "installation",
+)
+
+
+@pytest.fixture(scope="module")
+def fan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy fan with 208 source recordings whose conditions are written down."""
+    folder = tmp_path_factory.mktemp("fan") / "package"
+    write_toy_package(folder, ToyPlan(machine_types=("fan",), scale=0.21))
+    return folder
+
+
+@pytest.fixture
+def edited_fan(fan: Path, tmp_path: Path) -> Callable[[Callable[[list[Row]], list[Row]]], Path]:
+    """The fan's package with another table over the same recordings."""
+
+    def make(edit: Callable[[list[Row]], list[Row]]) -> Path:
+        with (fan / "metadata.csv").open(encoding="utf-8", newline="") as file:
+            rows = edit(list(csv.DictReader(file)))
+        folder = tmp_path / "package"
+        (folder / "audio").mkdir(parents=True)
+        for row in rows:
+            shutil.copyfile(fan / row["relative_path"], folder / row["relative_path"])
+        with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return folder
+
+    return make
+
+
+def run(source: Path, store: FolderStore, *, dry_run: bool = False, **settings: object) -> OnboardResult:
+    asked = OnboardSettings(encoder="logmel", **settings)  # type: ignore[arg-type]
+    manifest = onboard(str(source), "acme", store.url, asked, dry_run=dry_run)
+    assert isinstance(manifest, Manifest)
+    return manifest.result
+
+
+def selection_of(store: FolderStore, result: OnboardResult) -> Selection:
+    return store.get_model(f"runs/acme/{result.run_id}/fan-00/selection.json", Selection)
+
+
+def test_true_conditions_and_200_source_recordings_lead_to_c_on_trial(fan: Path, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    result = run(fan, store)
+    selection = selection_of(store, result)
+    assert selection.candidates == ("c", "b", "a")
+    trial = next(c for c in selection.criteria if c.name == "false_alarms")
+    assert result.assets[0].engine == selection.engine == ("c" if trial.met else "b")
+    assert {c.engine for c in selection.criteria} == {"a", "b", "c"}
+    assert selection.source.recordings == result.assets[0].n_source == 208
+    again = run(fan, store)
+    assert "select" in again.reused
+    assert again.assets == result.assets
+
+
+def test_emptied_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
+    package = edited_fan(lambda rows: [{**row, **dict.fromkeys(CONDITIONS, "")} for row in rows])
+    result = run(package, FolderStore(tmp_path / "store"), dry_run=True)
+    assert result.assets[0].engine == "b"
+
+
+def test_shuffled_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
+    def shuffle(rows: list[Row]) -> list[Row]:
+        rng = np.random.default_rng(5)
+        for column in CONDITIONS:
+            values = rng.permutation([row[column] for row in rows])
+            rows = [{**row, column: str(value)} for row, value in zip(rows, values, strict=True)]
+        return rows
+
+    result = run(edited_fan(shuffle), FolderStore(tmp_path / "store"), dry_run=True)
+    assert result.assets[0].engine == "b"
+
+
+def without_source(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if not (row["split"] == "train" and row["domain"] == "source")]
+
+
+def test_without_source_a_judges_and_says_why(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    result = run(edited_fan(without_source), store)
+    selection = selection_of(store, result)
+    assert result.assets[0].engine == selection.engine == "a"
+    assert any("B: no: 0" in criterion.sentence for criterion in selection.criteria)
+
+
+def test_an_engine_that_lacks_its_source_is_refused_by_its_criterion(
+    edited_fan: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(RejectedError, match="B: no"):
+        run(edited_fan(without_source), FolderStore(tmp_path / "store"), engine="b", dry_run=True)
+
+
+def test_an_ensemble_is_fitted_filed_and_scores(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    package = edited_fan(
+        lambda rows: [row for row in rows if row["split"] != "train" or int(row["clip_id"][-4:]) <= 40]
+    )
+    result = run(package, store, engine="ensemble")
+    assert result.assets[0].engine == "ensemble"
+    assert selection_of(store, result).members == ("a", "b")
+    models = list(store.list_keys("assets/acme/fan-00/models/"))
+    assert any(key.endswith("/a/engine.json") for key in models)
+    assert any(key.endswith("/b/engine.json") for key in models)
+    assert result.assets[0].auc is not None
