@@ -1,10 +1,11 @@
 """How well engines, router and ensemble tell anomalies apart, beside peers on the same clips in the same run.
 
-`make bench-quality` writes benchmarks/quality.md and quality.json. A job is one asset with all its draws and methods, in
-a process of its own; its record is written to the cache when it is done, so that a run that was cut off goes on. The
-records stand under a hash of the code and the settings that decide their numbers.
+`make bench-quality` writes benchmarks/quality.md and quality.json. A *job* is one asset with all its draws and methods,
+in a process of its own; its record is written to the cache when it is done, so that a run that was cut off goes on.
+Records stand under a hash of the code and the settings that decide their numbers. Costs are a job of each set, on its
+first asset.
 
-    python -m benchmarks.quality --quick           one toy seed, two machine types, two redraws; writes into the cache
+    python -m benchmarks.quality --quick           one toy seed, two machine types, two redraws; written into the cache
     python -m benchmarks.quality --sets motor      one set; the page then holds that one alone
 """
 
@@ -17,9 +18,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,13 +33,17 @@ from benchmarks.sets import REDRAWS, SHOTS, BenchSet, check_machines, draws, pac
 ROOT = Path(__file__).resolve().parents[1]
 SETS = ("toy", "compressor", "motor")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-DECIDING = ("engines", "schemas", "benchmarks/sets.py", "benchmarks/peers.py", "benchmarks/methods.py")
+DECIDING = (
+    "engines",
+    "schemas",
+    *(f"benchmarks/{name}.py" for name in ("sets", "peers", "methods", "choosing", "quality")),
+)
 """Code that decides the numbers of a record."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One asset: its set, machine type and seed (`toy`), or its package."""
+    """One asset, by its machine type and seed (toy) or by its package; all methods, or what each of them `costs`."""
 
     name: str
     machine: str
@@ -46,54 +51,45 @@ class Job:
     package: str
     shots: tuple[int, ...]
     redraws: int
-    encoders: tuple[str, ...]
+    encoders: tuple[tuple[str, str], ...]
+    auto: str
+    costs: bool = False
 
     @property
     def title(self) -> str:
         """Name of its record."""
-        return f"{self.name}-{self.machine}-{self.seed}" if self.name == "toy" else self.name
+        asset = f"toy-{self.machine}-{self.seed}" if self.name == "toy" else self.name
+        return f"{asset}-costs" if self.costs else asset
 
     def load(self) -> BenchSet:
         """The asset's clips."""
         return package_set(Path(self.package)) if self.package else toy_set(self.machine, self.seed)
 
 
-def run_job(job: Job, encoders: Mapping[str, str]) -> Record:
-    """All methods on all draws of one asset; runs in a process of its own."""
-    import torch
+def run_job(job: Job) -> Record:
+    """All methods on all draws of one asset."""
+    from benchmarks.choosing import choose, describe, true_columns, weigh_conditions
+    from benchmarks.methods import Shelf, methods, run_method
 
-    from benchmarks.choosing import ensemble, routed, weigh_conditions, weigh_criteria
-    from benchmarks.methods import NO_PYOD, Shelf, methods, peak_mb, reset_peak, run_method
-
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-    bench = job.load()
-    shelf = Shelf(bench)
-    _warm_up(bench)
-    reset_peak()
-    floor = peak_mb()
+    start, bench = time.perf_counter(), _get_ready(job)
     evidence = weigh_conditions(bench.source)
-    engine_rows = _engine_rows(job.encoders)
+    shelf = Shelf(bench, true_columns(describe(len(bench.indices("pool")), bench.source, evidence)))
+    rows = {"a": f"a/{job.auto}", "b": f"b/{job.auto}", "c": "c"}
     done = []
     for draw in draws(bench, shots=job.shots, redraws=job.redraws):
-        outcomes: dict[str, Any] = {}
-        for method in methods(job.encoders):
-            if method.rows[0].startswith("PyOD") and not _is_installed("pyod"):
-                outcomes |= {row: {"why": NO_PYOD} for row in method.rows}
-            else:
-                outcomes |= run_method(method, shelf, draw)
-        criteria = weigh_criteria(bench, draw, evidence)
-        outcomes["routed"] = routed(criteria, outcomes, engine_rows)
-        outcomes["ensemble"] = ensemble(criteria, outcomes, engine_rows)
-        outcomes |= {f"a/{name}": {"why": why} for name, why in encoders.items() if why}
-        outcomes |= {f"b/{name}": {"why": why} for name, why in encoders.items() if why}
-        done.append({"shots": draw.shots, "redraw": draw.redraw, "tests": list(draw.tests), "outcomes": outcomes})
+        outcomes = {
+            row: outcome
+            for method in methods(dict(job.encoders), auto=job.auto)
+            for row, outcome in run_method(method, shelf, draw).items()
+        }
+        outcomes |= choose(describe(draw.shots, bench.source, evidence), outcomes, rows)
+        done.append({"shots": draw.shots, "redraw": draw.redraw, "tests": draw.tests, "outcomes": outcomes})
     return {
         "set": bench.name,
         "machine": bench.machine,
         "seed": bench.seed,
-        "floor_mb": floor,
         "seconds": time.perf_counter() - start,
+        "columns": shelf.columns,
         "counts": _count_clips(bench),
         "is_anomaly": [clip.is_anomaly for clip in bench.clips],
         "is_source": [clip.domain == "source" for clip in bench.clips],
@@ -101,29 +97,73 @@ def run_job(job: Job, encoders: Mapping[str, str]) -> Record:
     }
 
 
-def _warm_up(bench: BenchSet) -> None:
-    """Import and compile what every method uses, so that none pays for the others."""
+def run_costs(job: Job) -> Record:
+    """What each method costs at each number of shots, each in a forked process that shares nothing it makes."""
+    from benchmarks.choosing import describe, true_columns, weigh_conditions
+    from benchmarks.methods import Shelf, measure, methods, peak_mb, reset_peak
+    from tasks.engines import load_encoder
+
+    start, bench = time.perf_counter(), _get_ready(job)
+    for name, why in job.encoders:
+        if not why:
+            load_encoder(name)
+    columns = true_columns(describe(len(bench.indices("pool")), bench.source, weigh_conditions(bench.source)))
+    reset_peak()
+    floor = peak_mb()
+    rows = {}
+    for method in methods(dict(job.encoders), auto=job.auto):
+        if not method.why_not(Shelf(bench, columns)):
+            first = draws(bench, shots=job.shots, redraws=1)
+            costs = [
+                _in_fork(lambda draw=draw, method=method: asdict(measure(method, bench, columns, draw)))
+                for draw in first
+            ]
+            rows[" / ".join(method.rows)] = costs
+    return {
+        "set": bench.name,
+        "asset": bench.title,
+        "seconds": time.perf_counter() - start,
+        "floor_mb": floor,
+        "rows": rows,
+    }
+
+
+def _in_fork(work: Any) -> Any:
+    """The result of `work`, done in a fork of this process."""
+    context = get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(work()))
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError("a method failed while its cost was measured; its error stands above") from None
+    finally:
+        child.join()
+
+
+def _get_ready(job: Job) -> BenchSet:
+    """The asset's clips, with all imported and compiled that every method uses, so that none pays for the others."""
     import sklearn.neighbors  # noqa: F401
     import torch
 
     from benchmarks.peers import hear
 
-    hear(bench.clips[0].clip, bench.clip_set([0]).waveform(0))
+    torch.set_num_threads(1)
+    bench = job.load()
+    hear(bench.clips[0].clip, bench.samples[0])
     torch.optim.Adam([torch.zeros(1, requires_grad=True)]).zero_grad()
     if _is_installed("pyod"):
         import pyod.models.iforest
         import pyod.models.knn  # noqa: F401
+    return bench
 
 
 def _is_installed(package: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(package) is not None
-
-
-def _engine_rows(encoders: Sequence[str]) -> dict[str, str]:
-    """The row of each engine with the encoder that `auto` takes."""
-    return {"a": f"a/{encoders[0]}", "b": f"b/{encoders[0]}", "c": "c"}
 
 
 def _count_clips(bench: BenchSet) -> dict[str, int]:
@@ -146,21 +186,20 @@ def code_digest() -> str:
     return found.hexdigest()[:16]
 
 
-def run_all(jobs: Sequence[Job], encoders: Mapping[str, str], folder: Path, *, workers: int) -> list[Record]:
-    """The records of all jobs, from the cache where they are there."""
+def run_all(jobs: Sequence[Job], folder: Path, *, workers: int) -> list[Record]:
+    """The records of all jobs, from `folder` where they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {name: "1" for name in ONE_THREAD}
     missing = [job for job in jobs if not _record(folder, job).exists()]
     print(f"{len(jobs) - len(missing)} of {len(jobs)} jobs are in the cache", flush=True)
     # A process a job, so that one job's memory is not another's.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(run_job, job, encoders): job for job in missing}
+        running = {pool.submit(run_costs if job.costs else run_job, job): job for job in missing}
         try:
             for number, future in enumerate(as_completed(running), start=1):
-                _write_whole(_record(folder, running[future]), json.dumps(future.result()))
-                print(
-                    f"[{number}/{len(missing)}] {running[future].title} {future.result()['seconds']:.0f} s", flush=True
-                )
+                record, job = future.result(), running[future]
+                _write_whole(_record(folder, job), json.dumps(record))
+                print(f"[{number}/{len(missing)}] {job.title}: {record['seconds']:.0f} s", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -177,39 +216,38 @@ def _write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def plan_jobs(options: argparse.Namespace, encoders: Mapping[str, str]) -> tuple[list[Job], dict[str, str]]:
-    """The jobs, longest first, and why a set is not run, by its name."""
-    here = tuple(name for name, why in encoders.items() if not why)
-    common = (tuple(options.shots), options.redraws, here)
-    jobs, absent = [], {}
+def plan_jobs(options: argparse.Namespace, encoders: Mapping[str, str], auto: str) -> tuple[list[Job], dict[str, str]]:
+    """The jobs of all sets, costs first, and why a set is not run, by its name."""
+    common = (tuple(options.shots), options.redraws, tuple(encoders.items()), auto)
+    jobs: list[Job] = []
+    absent = {}
     for name in options.sets:
         package = options.data / f"{name}.zip"
-        if name == "toy":
-            machines = check_machines(options.machines)
-            jobs += [Job("toy", machine, seed, "", *common) for seed in options.toy_seeds for machine in machines]
-        elif package.is_file():
-            jobs.append(Job(name, "", 0, str(package), *common))
-        else:
+        if name != "toy" and not package.is_file():
             absent[name] = f"not run: {package.name} is not here"
-    return jobs, absent
+            continue
+        machines = check_machines(options.machines) if name == "toy" else ("",)
+        seeds, where = (options.toy_seeds, "") if name == "toy" else ([0], str(package))
+        own = [Job(name, machine, seed, where, *common) for seed in seeds for machine in machines]
+        jobs += [Job(name, own[0].machine, own[0].seed, where, *common, costs=True), *own]
+    return sorted(jobs, key=lambda job: not job.costs), absent
 
 
-def describe_run(options: argparse.Namespace, encoders: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def describe_run(options: argparse.Namespace, encoders: Mapping[str, str], auto: str, seconds: float) -> dict[str, Any]:
     """What was run, on what; no path and no name of a machine."""
-    packages = ("numpy", "scipy", "scikit-learn", "torch", "pyod")
+    installed = {"numpy": "numpy", "scipy": "scipy", "scikit-learn": "sklearn", "torch": "torch", "pyod": "pyod"}
     return {
         "code": code_digest(),
         "python": platform.python_version(),
-        "packages": {
-            name: metadata.version(name) for name in packages if _is_installed(name.replace("scikit-learn", "sklearn"))
-        },
+        "packages": {name: metadata.version(name) for name, module in installed.items() if _is_installed(module)},
         "cores": os.cpu_count(),
         "processes": options.workers,
-        "shots": list(options.shots),
+        "shots": options.shots,
         "redraws": options.redraws,
-        "toy_seeds": list(options.toy_seeds),
-        "encoders": dict(encoders),
-        "cpu_s": seconds,
+        "toy_seeds": options.toy_seeds,
+        "encoders": encoders,
+        "auto": auto,
+        "job_seconds": seconds,
     }
 
 
@@ -221,6 +259,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--machines", nargs="+", default=[], help="toy machine types; default: all")
     parser.add_argument("--shots", nargs="+", type=int, default=list(SHOTS))
     parser.add_argument("--redraws", type=int, default=REDRAWS)
+    parser.add_argument(
+        "--encoders", nargs="+", default=[], help="default: all; what is left out reads as not asked for"
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, two machine types, two redraws")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="jobs side by side")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the packages")
@@ -233,22 +274,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def find_encoders(wanted: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Why an encoder is not run, by its name (empty: it is), and the one that `auto` takes of those that are."""
+    from benchmarks.methods import available_encoders
+    from tasks.engines import ENCODERS_BEST_FIRST
+
+    found = available_encoders()
+    encoders = {name: "not asked for" if wanted and name not in wanted else why for name, why in found.items()}
+    auto = next((name for name in ENCODERS_BEST_FIRST if not encoders[name]), "")
+    if not auto:
+        raise SystemExit(f"none of the encoders that auto may take is run: {', '.join(ENCODERS_BEST_FIRST)}")
+    return encoders, auto
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run what is missing, and write both files."""
-    from benchmarks.methods import available_encoders
     from tasks.weights import cache_folder
 
     options = parse(arguments)
-    encoders = available_encoders()
+    encoders, auto = find_encoders(options.encoders)
     cache = (options.cache or cache_folder()) / "quality"
     out = options.out or (cache if options.quick else ROOT / "benchmarks")
-    jobs, absent = plan_jobs(options, encoders)
-    here = "+".join(name for name, why in encoders.items() if not why)
-    folder = cache / f"{code_digest()}-{here}-{'.'.join(map(str, options.shots))}x{options.redraws}"
-    records = run_all(jobs, encoders, folder, workers=options.workers)
+    jobs, absent = plan_jobs(options, encoders, auto)
+    records = run_all(jobs, cache / _settings_name(options, encoders), workers=options.workers)
+    sets = {name: _summarize(name, jobs, records, auto) for name in options.sets if name not in absent}
+    seconds = sum(record["seconds"] for record in records)
     summary = {
-        "run": describe_run(options, encoders, sum(record["seconds"] for record in records)),
-        "sets": dict(_summaries(records, encoders)) | {name: {"why": why} for name, why in absent.items()},
+        "run": describe_run(options, encoders, auto, seconds),
+        "sets": sets | {name: {"why": why} for name, why in absent.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     _write_whole(out / "quality.json", json.dumps(_rounded(summary), indent=1) + "\n")
@@ -256,9 +309,15 @@ def main(arguments: Sequence[str]) -> None:
     print(f"wrote quality.md and quality.json into {out}")
 
 
-def _summaries(records: Sequence[Record], encoders: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in dict.fromkeys(record["set"] for record in records):
-        yield name, summarize([record for record in records if record["set"] == name], encoders)
+def _settings_name(options: argparse.Namespace, encoders: Mapping[str, str]) -> str:
+    said = json.dumps([options.shots, options.redraws, list(encoders.items())])
+    return f"{code_digest()}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+
+def _summarize(name: str, jobs: Sequence[Job], records: Sequence[Record], auto: str) -> dict[str, Any]:
+    own = [(job, record) for job, record in zip(jobs, records, strict=True) if job.name == name]
+    (costs,) = (record for job, record in own if job.costs)
+    return summarize([record for job, record in own if not job.costs], costs, auto=auto)
 
 
 def _rounded(value: Any) -> Any:

@@ -60,7 +60,7 @@ def mean_of_nearest(distances: NDArray[np.float64], neighbours: int) -> NDArray[
     found = np.isfinite(nearest)
     count = found.sum(axis=-1)
     total = np.where(found, nearest, 0.0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(total.shape, np.inf), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.inf), where=count > 0), dtype=np.float64)
 
 
 def without_own_group(

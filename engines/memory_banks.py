@@ -2,7 +2,8 @@
 
 1. Log-mel over the band that all target normals hold; each band standardized by the source normals.
 2. An encoder's patches are pooled over time, row by row of frequency: mean and standard deviation of every dimension.
-   Each of the two, in each layer, is scaled so that source normals vary by 1 in it: one embedding a clip.
+   Each is scaled by how much source normals vary in it, layers count equally, and the deviations make up
+   `spread_share` of a squared distance: one embedding a clip.
 3. d = mean squared distance to the `neighbours` nearest of a bank. To the target bank belong the mixes of each target
    with its nearest sources (MemMixup).
 4. d is normalized by the training normals of its domain, each left out of its bank with the mixes made from it.
@@ -261,7 +262,7 @@ class _Trainer:
             bandwidth_hz=bandwidth_hz,
             statistics=statistics,
             filling=np.nanmean(source, axis=0),
-            weights=_weigh_blocks(source, blocks),
+            weights=_weigh_blocks(source, blocks, spread_share=self._settings.spread_share),
         )
         return _Normals.of(
             self._settings,
@@ -427,23 +428,23 @@ def _statistics_of_held(
 def _pool(encoder: Encoder, heard: Spectrogram, max_image_s: float) -> tuple[NDArray[np.float64], list[int]]:
     """Pooled patches of one standardized clip, float64 (dim,), and the sizes of their blocks.
 
-    A block is the mean, or the standard deviation, of one layer's patches over time.
+    The blocks of each layer are two: means over time, then standard deviations.
     """
     layers = zip(*(encoder.encode_one(piece) for piece in heard.pieces(max_image_s)), strict=True)
     blocks = [block.ravel() for layer in layers for block in pool_over_time(layer)]
     return np.concatenate(blocks), [block.size for block in blocks]
 
 
-def _weigh_blocks(pooled: NDArray[np.float64], blocks: Sequence[int]) -> NDArray[np.float64]:
-    """The factor of each dimension that makes the variance of source normals sum up to 1 in every block.
+def _weigh_blocks(pooled: NDArray[np.float64], blocks: Sequence[int], *, spread_share: float) -> NDArray[np.float64]:
+    """The factor of each dimension.
 
-    A block in which they do not vary at all says nothing, and weighs nothing.
+    With it the variance of source normals, summed over a block of means, is 1 − `spread_share`, and over a block of
+    deviations `spread_share`. A block in which they do not vary at all says nothing, and weighs nothing.
     """
-    variance = np.nanvar(pooled, axis=0)
-    totals = [part.sum() for part in np.split(variance, np.cumsum(blocks)[:-1])]
-    return np.concatenate(
-        [np.full(size, total**-0.5 if total > 0 else 0.0) for size, total in zip(blocks, totals, strict=True)]
-    )
+    totals = [part.sum() for part in np.split(np.nanvar(pooled, axis=0), np.cumsum(blocks)[:-1])]
+    shares = [1.0 - spread_share, spread_share] * (len(blocks) // 2)
+    factors = [np.sqrt(share / total) if total > 0 else 0.0 for share, total in zip(shares, totals, strict=True)]
+    return np.repeat(factors, blocks)
 
 
 def _own_distances(bank: NDArray[np.float64], groups: NDArray[np.int64], neighbours: int) -> NDArray[np.float64]:

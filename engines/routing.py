@@ -32,8 +32,8 @@ MIN_TARGET_NORMALS = 3
 """Recordings every engine needs: two to learn from when the third is left out, with something to compare between."""
 ENGINES = ("a", "b", "c")
 """From the one that needs least to the one that is best where it can be had."""
-TRIAL_LEVEL = 0.01
-"""Share of normals that may ring in the trial of C, if scores are normally distributed."""
+TRIAL_RINGS = 0.1
+"""Normals, of all held out in a trial, that ring on average if scores are normally distributed: one in ten trials."""
 MAX_NAMED = 5
 """Values of a column that a sentence names."""
 
@@ -153,7 +153,7 @@ def explain_settled(choice: Choice, engine: str, trial: Sequence[Criterion]) -> 
     return "; ".join([best, *(criterion.sentence for criterion in trial)])
 
 
-def count_false_alarms(normal_scores: ArrayLike, *, level: float = TRIAL_LEVEL) -> FalseAlarms:
+def count_false_alarms(normal_scores: ArrayLike, *, level: float | None = None) -> FalseAlarms:
     """How many normals would ring if each were met by a threshold set on the others alone.
 
     Parameters
@@ -161,7 +161,9 @@ def count_false_alarms(normal_scores: ArrayLike, *, level: float = TRIAL_LEVEL) 
     normal_scores
         Leave-one-out scores of the target's normals, (n,), n ≥ 3, higher = more anomalous.
     level
-        Share that rings on average where scores are independent and normally distributed.
+        Share that rings on average where scores are independent and normally distributed; by default
+        `TRIAL_RINGS` / n, 1 % of ten. A fixed share would let a large set ring by chance alone: at 1 % of a
+        hundred normals, engine C as good as A and B would lose every second asset to luck.
 
     The threshold is the upper prediction limit for one more observation, mean + t · sd · √(1 + 1/m), with the
     (1 − level) quantile of Student's t with m − 1 degrees of freedom and m = n − 1 others (Hahn & Meeker,
@@ -169,7 +171,7 @@ def count_false_alarms(normal_scores: ArrayLike, *, level: float = TRIAL_LEVEL) 
     compared. A rank against the others cannot tell engines apart: whatever the scores, the highest of ten is
     the highest of ten. A limit from mean and spread can, since an engine that now and then scores a normal far above
     the rest rings on it, and one whose normals lie together does not. With few others the limit lies far out (32
-    deviations at m = 2), so few normals rarely decide against an engine.
+    deviations at m = 2 and 1 %), so few normals rarely decide against an engine.
 
     A score rings above the limit only: others that are all alike set the limit at their value, and a tie with it, but
     for rounding, does not ring.
@@ -185,7 +187,8 @@ def count_false_alarms(normal_scores: ArrayLike, *, level: float = TRIAL_LEVEL) 
     if not np.isfinite(scores).all():
         raise InputError("a normal score is NaN or infinite; the engine is broken")
     others = scores.size - 1
-    reach = float(student_t.ppf(1.0 - level, others - 1)) * math.sqrt(1.0 + 1.0 / others)
+    share = TRIAL_RINGS / scores.size if level is None else level
+    reach = float(student_t.isf(share, others - 1)) * math.sqrt(1.0 + 1.0 / others)
     rounding = 1e-9 * float(np.abs(scores).max())
     rang = 0
     for index, score in enumerate(scores):

@@ -1,4 +1,4 @@
-"""select: asset ledger + library → `Selection`: the engine, and every criterion with value, limit, verdict, sentence."""
+"""select: asset ledger + library → `Selection`: the engine, and every criterion with limit, verdict and sentence."""
 
 from __future__ import annotations
 

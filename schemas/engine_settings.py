@@ -56,20 +56,27 @@ class PatchMemorySettings(Settings):
 class MemoryBankSettings(Settings):
     """Engine B: what is kept of source and target normals, and how a distance becomes a score."""
 
+    spread_share: float = Field(
+        default=0.8, ge=0, le=1, description="Of a squared distance, the share of deviations over time; rest: of means."
+    )
     distance: Literal["sqeuclidean", "cosine"] = Field(default="sqeuclidean", description="Between embeddings.")
     neighbours: int = Field(default=1, ge=1, description="Nearest embeddings of a bank that a distance averages over.")
     mixup: bool = Field(default=True, description="MemMixup: fill the target bank up with mixes.")
     mixup_lambda: float = Field(default=0.9, gt=0, le=1, description="Share of the target in a mix.")
     mixup_neighbours: int = Field(default=10, ge=1, description="Nearest sources that each target is mixed with.")
     normalization: Literal["zscore", "local_density", "none"] = Field(
-        default="zscore", description="How distances to the two banks are made comparable, by training normals alone."
+        default="local_density",
+        description="How distances to the two banks are made comparable, by training normals alone.",
     )
     shrinkage: float = Field(
-        default=5.0, ge=0, description="Target recordings that the source's spread weighs as much as; 0: not shrunk."
+        default=10.0,
+        ge=0,
+        description="Recordings that what is known beforehand of the target's distances weighs as much as: for zscore"
+        " the source's relative spread, for local_density the targets' mean density; 0: not shrunk.",
     )
     std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
     max_image_s: float = Field(default=10.0, ge=1, description="Longer clips are encoded in equal pieces.")
-    max_source: int = Field(default=2000, ge=1, description="Source recordings kept; above, a seeded subsample.")
+    max_source: int = Field(default=2000, ge=2, description="Source recordings kept; above, a seeded subsample.")
     max_refits: int = Field(default=64, ge=2, description="Up to so many recordings each is left out alone.")
     seed: int = Field(default=0, ge=0, description="Of the subsample.")
 

@@ -89,8 +89,8 @@ class RoutingSettings(Settings):
         default=0.01,
         ge=1e-4,
         lt=1,
-        description="A condition is true if shuffled labels are told from the sound so well only this often, all columns"
-        " taken together.",
+        description="A condition is true if shuffled labels are told from the sound so well only this often, all"
+        " columns taken together.",
     )
     forbid: tuple[Literal["a", "b", "c"], ...] = Field(
         default=(), description="Engines that must not be used: `auto` and `ensemble` leave them out, naming one fails."

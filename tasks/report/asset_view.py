@@ -198,7 +198,7 @@ def _criteria_group(selection: Selection, engine: str, say: Words) -> CriteriaGr
     verdict = "used" if used else "able" if all(criterion.met for criterion in decisive) else "unable"
     columns = [criterion.met for criterion in mine if criterion.name in CONDITION_COLUMNS]
     return CriteriaGroup(
-        engine=say("criteria.group", engine=engine.upper()),
+        engine=engine.upper(),
         verdict=say(f"criteria.group.{verdict}"),
         tone={"used": "good", "able": "plain", "unable": "caution"}[verdict],
         decisive=[_criterion_row(criterion, say) for criterion in decisive],

@@ -299,6 +299,16 @@ def test_normally_distributed_scores_ring_as_often_as_stated() -> None:
         assert rang / 12_000 == pytest.approx(0.05, abs=0.008)
 
 
+@pytest.mark.parametrize("count", [5, 60])
+def test_an_engine_as_good_as_the_others_seldom_loses_by_chance_however_many_normals(count: int) -> None:
+    rng, choice = np.random.default_rng(3), choose(data())
+    kept = [
+        settle(choice, {engine: count_false_alarms(rng.normal(size=count)) for engine in "cba"})[0] == "c"
+        for _ in range(100)
+    ]
+    assert np.mean(kept) > 0.8
+
+
 def test_ties_and_equal_scores_do_not_ring() -> None:
     assert count_false_alarms(np.full(8, 0.3)).rang == 0
     assert count_false_alarms(0.3 + 1e-15 * np.arange(8)).rang == 0

@@ -13,8 +13,8 @@ from engines.base import AnomalyMap
 from engines.calibration import calibrate, conformal_p_values
 from engines.metrics import evaluate
 from engines.routing import AssetData, choose_engine, judge_criteria
-from schemas.references import Asset, AssetIntake, AssetResult, Package, QualityReport, Selection, Verdict
-from schemas.settings import AlarmPolicy, Kpi
+from schemas.references import Asset, AssetIntake, AssetResult, Package, QualityReport, Selection, Source, Verdict
+from schemas.settings import AlarmPolicy, Kpi, RoutingSettings
 from tasks.report.pages import AssetPage, PackagePage, WorstClip
 
 
@@ -113,8 +113,8 @@ def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
 
 
 def _selection(normals: int, tests: int) -> Selection:
-    criteria = judge_criteria(AssetData(target_normals=normals, source_normals=0))
-    engine, reason = choose_engine(criteria)
+    criteria = judge_criteria(AssetData(target_normals=normals, source_normals=0), RoutingSettings())
+    choice = choose_engine(criteria)
     asset = Asset(
         customer="acme-ulsan",
         machine_type="fan",
@@ -126,7 +126,16 @@ def _selection(normals: int, tests: int) -> Selection:
         source=0,
         test=tests,
     )
-    return Selection(asset=asset, engine=engine, encoder="lite0", reason=reason, criteria=tuple(criteria))
+    source = Source(asset=asset, key="source.parquet", version="0123", recordings=0, own=0, customers=())
+    return Selection(
+        asset=asset,
+        source=source,
+        engine=choice.engine,
+        encoder="lite0",
+        reason=choice.reason,
+        criteria=tuple(criteria),
+        candidates=choice.candidates,
+    )
 
 
 def _package_page(*, report: dict[str, Any] | None = None, **changes: Any) -> PackagePage:
