@@ -20,12 +20,12 @@ PIP_OPTIONS := -qq --disable-pip-version-check --no-input
 PINNED := -c constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check constraints clean
+.PHONY: help demo test check bench-quality constraints clean
 
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## onboard a toy customer's package and name the report it wrote
 	@$(BIN)/alp demo
@@ -40,12 +40,16 @@ check: $(READY) ## format, lint, types, import rule, dependencies: what must hol
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pip --disable-pip-version-check check
 
+bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--quick" for a few): benchmarks/quality.md
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --group bench
+	$(BIN)/python -m benchmarks.quality $(ARGS)
+
 constraints: ## resolve every dependency afresh and rewrite constraints.txt
 	@rm -rf $(RESOLVE) && mkdir -p .cache
 	@$(FIND_PYTHON); "$$python" -m venv $(RESOLVE)
 	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) --upgrade pip
 	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) $(TORCH)
-	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) . --group dev
+	$(RESOLVE)/bin/python -m pip install $(PIP_OPTIONS) . --group dev --group bench
 	@grep '^#' constraints.txt > $(RESOLVE)/constraints.txt
 	@$(RESOLVE)/bin/python -m pip freeze --all --exclude alp \
 		| sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> $(RESOLVE)/constraints.txt

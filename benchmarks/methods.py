@@ -89,7 +89,7 @@ class Remembering(Encoder):
 
 @dataclass
 class Shelf:
-    """One asset, and what the methods keep between its draws. `columns` are the conditions that the router found true."""
+    """One asset, and what its methods keep between draws. `columns` are the conditions that the router found true."""
 
     bench: BenchSet
     columns: tuple[str, ...] = ()

@@ -45,29 +45,30 @@ def _head(run: Json) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in run["packages"].items())
     encoders = ", ".join(f"{name} ({why})" if why else name for name, why in run["encoders"].items())
     shots = ", ".join(map(str, run["shots"]))
+    seeds = ", ".join(map(str, run["toy_seeds"]))
     return f"""# Quality: engines, router and ensemble beside peers
 
 Written by `make bench-quality`; figures with more digits, and AUC by machine type, are in quality.json. Code
-`{run["code"]}`, Python {run["python"]}, {packages}; {run["processes"]} jobs side by side on {run["cores"]} cores, \
-{run["job_seconds"] / 60:.0f} minutes of jobs in all.
-Encoders: {encoders}. `routed` and `ensemble` use {run["auto"]}, as `--encoder auto` does.
+`{run["code"]}`, Python {run["python"]}, {packages}; {run["processes"]} jobs side by side on
+{run["cores"]} cores, {run["job_seconds"] / 60:.0f} minutes of jobs in all. Encoders: {encoders}. `routed` and
+`ensemble` use {run["auto"]}, as `--encoder auto` does.
 
-**What was run.** Target normals of train and test are one pool. {shots} of them are drawn as support, the rest of the
+**What was run.** Target normals of train and test are one pool. {shots} of them are drawn as support; the rest of the
 pool, the source's test normals and all anomalies are tested; redrawn {run["redraws"]} times with fixed seeds, the same
-for every method. toy: seeds {", ".join(map(str, run["toy_seeds"]))}, each machine type an asset; a figure is the macro
-mean over machine types, ± the standard deviation over seeds and redraws. The two packages of real recordings: ± over
-redraws. Every setting was chosen elsewhere (docs/engines.md); nothing here was tuned on these test clips.
+for every method. toy: seeds {seeds}, each machine type an asset; a figure is the macro mean over machine types, ± the
+standard deviation over seeds and redraws. The packages of real recordings: ± over redraws. Every setting was chosen
+elsewhere (docs/engines.md); nothing here was tuned on these test clips.
 
 **How to read it.** Definitions are DCASE 2023's: `auc` and `pauc` (false-positive rate up to .1) over all tested clips;
-`auc_target` and `auc_source` that domain's normals against all anomalies; `official` the harmonic mean of auc_source,
-auc_target and pauc. `fit` and `score` are seconds of wall clock for one asset and milliseconds a clip, `peak` the highest
-resident memory of the process, measured on the set's first asset and first redraw, each method alone in a process, on one
-thread, other jobs beside it. `routed` is the engine that the router settled on, `ensemble` all able engines together.
+`auc_target` and `auc_source`: that domain's normals against all anomalies; `official`: the harmonic mean of auc_source,
+auc_target and pauc. `fit` is seconds of wall clock, `score` milliseconds a clip, `peak` the highest resident memory of
+the process: measured on the set's first asset and first redraw, each method alone in a process, on one thread, with
+other jobs beside it. `routed` is the engine that the router settled on, `ensemble` all able engines together.
 
-**Differences** are first − second with a 95 % paired bootstrap interval (1,000 resamples, percentiles). Resampled jointly
-for both: assets (toy), redraws within an asset, and clips within class and domain, a clip having one weight in all redraws.
-With one asset the interval speaks of other recordings of that machine, not of other machines. `best single` is the engine
-and encoder of the highest mean AUC of that table: known only afterwards, so it flatters the best."""
+**Differences** are first − second with a 95 % paired bootstrap interval (1,000 resamples, percentiles). Resampled
+jointly for both: assets (toy), redraws within an asset, and clips within class and domain, a clip having one weight in all
+redraws. With one asset the interval speaks of other recordings of that machine, not of other machines. The *best
+single* engine is the one, with its encoder, of the highest mean AUC in that table: known only afterwards, so it flatters."""
 
 
 def _set_part(name: str, found: Json) -> str:
@@ -76,8 +77,8 @@ def _set_part(name: str, found: Json) -> str:
     clips = found["clips"]
     assets = f"{found['assets']} assets, each with " if found["assets"] > 1 else ""
     head = (
-        f"## {name}\n\n{assets}{clips['source']} source normals to learn from, a pool of {clips['pool']} target normals, "
-        f"{clips['anomalies']} anomalies and {clips['source_tests']} source normals to test."
+        f"## {name}\n\n{assets}{clips['source']} source normals to learn from, a pool of {clips['pool']} target "
+        f"normals, {clips['anomalies']} anomalies and {clips['source_tests']} source normals to test."
     )
     tables = [_shots_part(shots, part, found["costs"]) for shots, part in found["shots"].items()]
     return "\n\n".join([head, *tables, f"### {name}: differences\n\n" + _difference_table(found["shots"])])

@@ -18,6 +18,7 @@ Clips' features, and what the autoencoder learns from the source, are kept betwe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -95,7 +96,7 @@ def _bank(vectors: FloatArray) -> tuple[Any, float, float]:
 
 
 class BankEmbedding:
-    """Engine B's embedding of a clip: the source alone decides it, so a B fitted to any target of the asset gives it."""
+    """Engine B's embedding of a clip. The source alone decides it: a B fitted to any target of the asset gives it."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -111,7 +112,7 @@ class BankEmbedding:
         return self._features
 
     def _embed(self, engine: MemoryBanks, clip: Clip, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        ear = engine._require_fit().ear  # noqa: SLF001 - the peers hear exactly what B hears, and B has no other door
+        ear = engine._require_fit().ear  # what B hears, by the only door there is
         heard = ear.statistics.standardize(fitting.hear(self._encoder, clip, waveform, ear.bandwidth_hz))
         pieces = [self._encoder.encode_one(piece) for piece in heard.pieces(engine.settings.max_image_s)]
         pooled = np.concatenate([pool_over_time(layer).ravel() for layer in zip(*pieces, strict=True)])
@@ -271,7 +272,7 @@ def build_network(inputs: int) -> Any:
 
     def layers(sizes: list[int]) -> list[Any]:
         made: list[Any] = []
-        for size, following in zip(sizes, sizes[1:], strict=False):
+        for size, following in itertools.pairwise(sizes):
             made += [nn.Linear(size, following), nn.BatchNorm1d(following, momentum=0.01, eps=1e-3), nn.ReLU()]
         return made
 

@@ -89,6 +89,7 @@ def run_job(job: Job) -> Record:
         "machine": bench.machine,
         "seed": bench.seed,
         "seconds": time.perf_counter() - start,
+        "cpu_s": time.process_time(),
         "columns": shelf.columns,
         "counts": _count_clips(bench),
         "is_anomaly": [clip.is_anomaly for clip in bench.clips],
@@ -108,8 +109,7 @@ def run_costs(job: Job) -> Record:
         if not why:
             load_encoder(name)
     columns = true_columns(describe(len(bench.indices("pool")), bench.source, weigh_conditions(bench.source)))
-    reset_peak()
-    floor = peak_mb()
+    floor = _in_fork(lambda: (reset_peak(), peak_mb())[1])
     rows = {}
     for method in methods(dict(job.encoders), auto=job.auto):
         if not method.why_not(Shelf(bench, columns)):
@@ -189,7 +189,7 @@ def code_digest() -> str:
 def run_all(jobs: Sequence[Job], folder: Path, *, workers: int) -> list[Record]:
     """The records of all jobs, from `folder` where they are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {name: "1" for name in ONE_THREAD}
+    os.environ |= dict.fromkeys(ONE_THREAD, "1")
     missing = [job for job in jobs if not _record(folder, job).exists()]
     print(f"{len(jobs) - len(missing)} of {len(jobs)} jobs are in the cache", flush=True)
     # A process a job, so that one job's memory is not another's.

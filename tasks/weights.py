@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -249,17 +249,38 @@ def _require_ast(folder: Path) -> None:
 
 
 def _replace(draft: Path, folder: Path, *, overwrite: bool) -> None:
-    """Rename the draft to `folder`; what was there is gone only once the new is in place."""
-    if folder.is_dir():
-        there = _card_or_none(folder)
-        if there is not None and there.sha256 == read_weights_card(draft, encoder="ast").sha256:
-            return
-        if not overwrite:
-            raise UsageError(f"{folder} holds other weights; --overwrite replaces them: their models must be refitted")
-    with _draft_of(folder) if folder.is_dir() else nullcontext() as aside:
-        if aside is not None:
-            folder.rename(aside / folder.name)
+    """Rename the draft to `folder`, unless the same lies there; damaged weights give way unasked."""
+    if not folder.is_dir():
+        _rename_ast(draft, folder)
+        return
+    there = _sha256_or_none(folder)
+    same_config = (folder / "config.json").read_bytes() == (draft / "config.json").read_bytes() if there else False
+    if same_config and there == read_weights_card(draft, encoder="ast").sha256:
+        return
+    if there is not None and not overwrite:
+        raise UsageError(f"{folder} holds other weights; --overwrite replaces them: their models must be refitted")
+    with _draft_of(folder) as aside:
+        kept = folder.rename(aside / folder.name)
+        try:
+            _rename_ast(draft, folder)
+        except WeightsError:
+            kept.rename(folder)
+            raise
+
+
+def _rename_ast(draft: Path, folder: Path) -> None:
+    try:
         draft.rename(folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be put in place: {error.strerror}; fetch again") from error
+
+
+def _sha256_or_none(folder: Path) -> str | None:
+    """sha256 of AST's weights in a folder, None where it is not whole."""
+    try:
+        return verify_weights(folder, encoder="ast") if (folder / "config.json").is_file() else None
+    except WeightsError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ A shorter clip is a shorter input: only the patches whose centre lies in the sou
 that a clip at the start of the 1024 frames has. Patches of filling would enter no score, but they would be attended to,
 and cost as much as sound: a clip of 2 s takes a tenth of the time of one of 10 s.
 
-Arithmetic is bfloat16 where the processor computes in it, else float32; which, is part of the encoder's identity.
+Arithmetic is bfloat16 where the processor computes in it, else float32; which of them is part of the encoder's
+identity: a model fitted in one is refused in the other.
 
 Source: Gong, Chung & Glass, AST: Audio Spectrogram Transformer (2021), through `transformers`.
 """
@@ -61,8 +62,8 @@ class AstEncoder(Encoder):
     """The Audio Spectrogram Transformer from a local folder of `config.json`, `model.safetensors`, `weights.json`.
 
     It runs on CUDA where there is one. `precision` `auto` is bfloat16 where the processor computes in it natively;
-    plants that fit on one machine and monitor on another choose one for both. On processors of one precision, scores
-    agree to about three digits, not to the last bit.
+    plants that fit on one machine and monitor on another choose one for both. Scores are the same to the last bit on
+    one kind of processor alone.
 
     Raises
     ------

@@ -51,8 +51,8 @@ class PatchLayer:
 class EncoderIdentity:
     """What must agree between the encoder a model was fitted with and the one it is used with.
 
-    `precision` is one of them: scores of a model fitted in bfloat16 differ from float32's in the third digit, which is
-    as much as a threshold's distance from the normals may be.
+    `precision` is one of them: bfloat16 moved scores of engine A by 1e-4, which is as little as two normals may lie
+    apart, and a threshold belongs to the scores that it was calibrated on.
     """
 
     name: str

@@ -146,6 +146,18 @@ def test_a_broken_source_clip_is_refused_by_name(machine: Any) -> None:
         MemoryBanks(LogMelEncoder()).fit(machine.normals(3), source)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_layers_count_equally_whatever_the_share_of_deviations(
+    encoder: Encoder, machine: Any, source: ClipSet, tmp_path: Path, share: float
+) -> None:
+    MemoryBanks(encoder, MemoryBankSettings(spread_share=share)).fit(machine.normals(3), source).save(tmp_path)
+    variance = load_file(tmp_path / "banks.safetensors")["source.embeddings"].astype(np.float64).var(axis=0)
+    layers = encoder.encode_one(encoder.spectrogram(source.waveform(0), sample_rate=16_000, bandwidth_hz=8000.0))
+    sizes = np.repeat([layer.grid[0] * layer.patches.shape[2] for layer in layers], 2)
+    blocks = [part.sum() for part in np.split(variance, np.cumsum(sizes)[:-1])]
+    np.testing.assert_allclose(blocks, [1 - share, share] * len(layers), atol=1e-5)
+
+
 def of_band(prefix: str, waveforms: Sequence[NDArray[np.float32]], bands: Sequence[float]) -> ClipSet:
     clips = [Clip(f"{prefix}{i}", f"{prefix}{i}", 16_000, band) for i, band in enumerate(bands)]
     return ClipSet(clips, lambda i: waveforms[i])

@@ -181,6 +181,13 @@ def test_a_source_recording_that_the_asset_is_judged_on_too_is_left_out(store: F
     assert names(store, gather(store)) == ["s2"]
 
 
+def test_the_asset_s_own_part_of_the_library_is_not_asked_what_its_ledger_says(store: FolderStore) -> None:
+    send(store, "acme", "1" * 16, segments("t1", "t2"))
+    key = keys.asset("acme", "fan-00", "ledger.parquet")
+    store.put_frame(key, store.get_frame(key).query("recording_id != 't2'"))
+    assert names(store, gather(store)) == []
+
+
 def test_a_recording_counts_once_and_the_nearest_holder_names_its_conditions(store: FolderStore) -> None:
     send(store, "acme", "1" * 16, segments("t1"), segments("x", domain="source", speed_level="own"))
     send(store, "acme", "2" * 16, segments("x", "y", section="01", speed_level="sister"))
@@ -295,6 +302,8 @@ def test_a_run_is_the_same_until_something_else_gave_more_to_learn_from(store: F
         lambda: correct(store, "acme", "00", "t1", action="relabel", label="normal"),
         lambda: set_consent(store, "stranger", share_source=True),
         lambda: correct(store, "stranger", "00", "b1", action="retract"),
+        lambda: set_consent(store, "stranger", share_source=False),
+        lambda: set_consent(store, "stranger", share_source=True),
         lambda: set_consent(store, "stranger", share_source=False),
     ):
         change()

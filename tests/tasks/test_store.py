@@ -68,11 +68,12 @@ def test_tables_and_files_round_trip(store: ObjectStore, tmp_path: Path) -> None
         assert path.read_bytes() == b"data"
 
 
-def test_a_local_folder_holds_the_objects_directly_below(store: ObjectStore) -> None:
+def test_a_local_folder_holds_the_objects_below_and_their_folders(store: ObjectStore) -> None:
     for key in ("m/v1/engine.json", "m/v1/memory.safetensors", "m/v1/deep/er", "m/v10/engine.json"):
         store.put(key, key.encode())
     with store.local_folder("m/v1") as folder:
-        assert sorted(path.name for path in folder.iterdir()) == ["engine.json", "memory.safetensors"]
+        found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert found == ["deep/er", "engine.json", "memory.safetensors"]
 
 
 def test_a_write_that_fails_leaves_the_old_object_and_no_litter(tmp_path: Path) -> None:

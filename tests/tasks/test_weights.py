@@ -220,7 +220,7 @@ def test_a_damaged_folder_is_named_and_can_be_replaced(here: Environment, checkp
     with pytest.raises(WeightsError, match="no sha256"):
         ast_weights(here)
     assert not weights_status("ast", here).here
-    fetch_ast(str(checkpoint), environment=here, overwrite=True)
+    fetch_ast(str(checkpoint), environment=here)
     assert ast_weights(here) == folder
 
 
@@ -229,6 +229,27 @@ def test_weights_that_changed_since_they_were_fetched_are_refused(here: Environm
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(WeightsError, match="delete the folder"):
         ast_weights(here)
+    fetch_ast(str(checkpoint), environment=here)
+    assert ast_weights(here) == path.parent
+
+
+def test_weights_stay_where_new_ones_cannot_be_put_in_place(
+    here: Environment, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fetch_ast(str(checkpoint), environment=here)
+    before = files(folder)
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-6}))
+
+    def fail(*_: object) -> None:
+        raise WeightsError("disk full")
+
+    monkeypatch.setattr(weights, "_rename_ast", fail)
+    with pytest.raises(WeightsError, match="disk full"):
+        fetch_ast(str(other), environment=here, overwrite=True)
+    assert files(folder) == before
+    assert list(cache_folder(here).iterdir()) == [folder]
 
 
 def test_a_folder_of_the_environment_comes_first(here: Environment, checkpoint: Path, tmp_path: Path) -> None:
