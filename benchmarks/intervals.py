@@ -29,7 +29,7 @@ METRICS = ("auc", "auc_target", "official")
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class Scored:
     """Scores of one method in one redraw: `clips` int (n,) into the asset's clips, `scores` float64 (n,)."""
 
     clips: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Asset:
 
     is_anomaly: NDArray[np.bool_]
     is_source: NDArray[np.bool_]
-    redraws: Mapping[str, Sequence[Tested]]
+    redraws: Mapping[str, Sequence[Scored]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _shares(weights: FloatArray, ends: NDArray[np.intp]) -> FloatArray:
     return np.hstack([np.zeros((len(weights), 1)), total]) / total[:, -1:]
 
 
-def ranking(asset: Asset, tested: Tested, weights: FloatArray) -> dict[str, FloatArray]:
+def ranking(asset: Asset, tested: Scored, weights: FloatArray) -> dict[str, FloatArray]:
     """`METRICS` of one redraw under clip weights float64 (b, n_clips), by the definitions of `engines.metrics`.
 
     Without source normals `official` is NaN.
@@ -139,8 +139,9 @@ class Bootstrap:
         apart = first.spread[metric] - second.spread[metric]
         weighted = np.where(np.isnan(apart), 0.0, apart) * self._picks
         known = np.where(np.isnan(apart), 0.0, self._picks)
-        means = weighted.sum(axis=(1, 2)) / known.sum(axis=(1, 2))
-        low, high = np.percentile(means, [2.5, 97.5])
+        total = known.sum(axis=(1, 2))
+        # A resample without a class says nothing, and is left out.
+        low, high = np.percentile(weighted.sum(axis=(1, 2))[total > 0] / total[total > 0], [2.5, 97.5])
         return Difference(float(point.mean()), float(low), float(high))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.intervals import METRICS, Asset, Bootstrap, Tested
+from benchmarks.intervals import METRICS, Asset, Bootstrap, Scored
 from benchmarks.methods import ABLATIONS
 from engines.metrics import AssetMetrics, evaluate, macro
 
@@ -64,7 +64,7 @@ class Draws:
                 is_source=np.array(record["is_source"], dtype=bool),
                 redraws={
                     row: [
-                        Tested(np.array(draw["tests"]), np.array(draw["outcomes"][row]["scores"]))
+                        Scored(np.array(draw["tests"]), np.array(draw["outcomes"][row]["scores"]))
                         for draw in self.of(record)
                     ]
                     for row in self.scored

@@ -6,7 +6,8 @@
 3. Every clip is cut into overlapping crops as long as those it learnt from; each crop is a point in the network's
    space.
 4. Per column, a prototype for each value that the target's normals name: the mean of their crops. Normals that name
-   none share a prototype.
+   none share a prototype. With `source_prototypes` the values of the source's normals have theirs beside them: what
+   sounds like another condition's normal is no anomaly.
 5. Score of a crop: distance to the nearest prototype; `nll` weighs each dimension by the inverse of its variance within
    the source's classes, a Gaussian's negative log-likelihood but for a constant. Score of a clip: mean of its highest
    `tail_fraction` of crops, averaged over the columns.

@@ -108,7 +108,7 @@ class PrototypeSettings(Settings):
         default="nll", description="Squared distance to the nearest prototype, or with the source's variance within it."
     )
     variance_floor: float = Field(default=0.1, gt=0, description="Added to each variance, in mean variances.")
-    source_prototypes: bool = Field(default=False, description="Whether the source's classes are prototypes too.")
+    source_prototypes: bool = Field(default=True, description="Whether the source's classes are prototypes too.")
     tail_fraction: float = Field(default=0.05, gt=0, le=1, description="Share of the highest crops in a score.")
     std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
     max_source: int = Field(default=1000, ge=10, description="Source recordings kept; above, a seeded subsample.")

@@ -60,10 +60,16 @@ def load_encoder(name: str) -> Encoder:
     raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS)} or auto")
 
 
-def choose_encoder(wanted: str) -> str:
-    """`wanted` itself, or for `auto` the best encoder whose weights are here."""
+def choose_encoder(wanted: str, *, engine: str = "a") -> str:
+    """`wanted` itself, or for `auto` the best encoder for that engine whose weights are here.
+
+    Engine A takes the first of `ENCODERS_BEST_FIRST`. Engine B, and those that have it for a rival or a member, take
+    `logmel`: better with every setting tried, at a tenth of the time (benchmarks/engine-b.md).
+    """
     if wanted != "auto":
         return load_encoder(wanted).name
+    if engine != "a":
+        return load_encoder("logmel").name
     for name in ENCODERS_BEST_FIRST:
         try:
             return load_encoder(name).name

@@ -58,7 +58,7 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
         asset=asset,
         source=source,
         engine=choice.engine,
-        encoder=choose_encoder(run.settings.encoder),
+        encoder=choose_encoder(run.settings.encoder, engine=choice.engine),
         reason=choice.reason,
         criteria=tuple(criteria),
         candidates=choice.candidates,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import methods, quality, sets
-from benchmarks.intervals import Asset, Bootstrap, Tested, ranking, weighted_auc
+from benchmarks import methods, peers, quality, sets
+from benchmarks.intervals import Asset, Bootstrap, Scored, ranking, weighted_auc
 from benchmarks.page import BEGIN, END, write_page
 from benchmarks.peers import Autoencoder, BankEmbedding, Features, LogMelNeighbour, PooledDetector, hear
 from benchmarks.results import summarize
@@ -35,6 +36,15 @@ def bench() -> sets.BenchSet:
     """21 toy clips of a fan, the first second of each, of a seed that no figure is taken from."""
     whole = sets.toy_set("fan", 100, counts=FEW)
     return sets.BenchSet("toy", "fan", 100, whole.clips, [samples[:16_000].copy() for samples in whole.samples])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_training() -> Iterator[None]:
+    """An autoencoder that trains for a few steps is as good for these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SOURCE_STEPS", "TARGET_STEPS", "ALONE_STEPS"):
+            patch.setattr(peers, name, 5)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +97,7 @@ def make_asset(seed: int, scores: dict[str, list[np.ndarray]], clips: int) -> As
     return Asset(
         is_anomaly=np.arange(clips) % 3 == 0,
         is_source=rng.permutation(np.arange(clips) % 2 == 0),
-        redraws={row: [Tested(np.arange(clips), one) for one in runs] for row, runs in scores.items()},
+        redraws={row: [Scored(np.arange(clips), one) for one in runs] for row, runs in scores.items()},
     )
 
 
@@ -149,7 +159,7 @@ def test_what_is_not_defined_has_no_interval() -> None:
         is_anomaly=np.arange(20) % 2 == 0,
         is_source=np.zeros(20, dtype=bool),
         redraws={
-            row: [Tested(np.arange(20), np.random.default_rng(seed).normal(size=20))] for seed, row in enumerate("ab")
+            row: [Scored(np.arange(20), np.random.default_rng(seed).normal(size=20))] for seed, row in enumerate("ab")
         },
     )
     bootstrap = Bootstrap([asset], resamples=20)

@@ -321,5 +321,6 @@ def test_auto_never_takes_ast_though_its_weights_are_here(
     try:
         assert choose_encoder("ast") == "ast"
         assert choose_encoder("auto") == "lite0"
+        assert choose_encoder("auto", engine="b") == "logmel"
     finally:
         load_encoder.cache_clear()
