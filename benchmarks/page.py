@@ -68,7 +68,8 @@ other jobs beside it. `routed` is the engine that the router settled on, `ensemb
 **Differences** are first − second with a 95 % paired bootstrap interval (1,000 resamples, percentiles). Resampled
 jointly for both: assets (toy), redraws within an asset, and clips within class and domain, a clip having one weight in
 all redraws. With one asset the interval speaks of other recordings of that machine, not of other machines. The *best
-single* engine is the one, with its encoder, of the highest mean AUC in that table: known only afterwards, it flatters."""
+single* engine is the one, with its encoder, of the highest mean AUC in that table: known only afterwards, so
+it flatters."""
 
 
 def _set_part(name: str, found: Json) -> str:
