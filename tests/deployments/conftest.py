@@ -23,7 +23,12 @@ def alp_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which nothing of this user's Prefect is read or written."""
     home = tmp_path_factory.mktemp("prefect")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ALP_STORE"))}
-    return kept | {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    return kept | {
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "120",
+    }
 
 
 @pytest.fixture(scope="session")
