@@ -23,6 +23,13 @@ _TITLES = {
     "ensemble": "**ensemble**",
 }
 
+_PROMISES = """## What it says of the promises
+
+*Not worse* and *does not hurt* hold where the interval does not lie wholly below zero: a wide interval holds easily, so
+read its lower end too. *Within* holds where the mean does.
+
+"""
+
 Json = Mapping[str, Any]
 
 
@@ -30,7 +37,7 @@ def write_page(path: Path, summary: Json) -> None:
     """Write the page, keeping the notes that the one before it holds."""
     by_hand = _kept_notes(path)
     parts = [_head(summary["run"]), *(_set_part(name, found) for name, found in summary["sets"].items())]
-    parts += ["## What it says of the promises\n\n" + "\n".join(_verdicts(summary)), "## Notes", by_hand]
+    parts += [_PROMISES + "\n".join(_verdicts(summary)), "## Notes", by_hand]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

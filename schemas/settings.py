@@ -15,7 +15,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-EngineName = Literal["a", "b", "c", "ensemble"]
 EngineChoice = Literal["auto", "a", "b", "c", "ensemble"]
 EncoderChoice = Literal["auto", "ast", "lite0", "logmel"]
 Language = Literal["en", "ko"]

@@ -18,6 +18,7 @@ from schemas.errors import UsageError, WeightsError
 if TYPE_CHECKING:
     from engines.base import Engine
     from engines.encoders.base import Encoder
+    from engines.prototypes import Lessons
 
 ENSEMBLE = "ensemble"
 
@@ -115,11 +116,14 @@ def new_engine(recipe: Recipe) -> Engine:
     if recipe.engine != ENSEMBLE:
         return _new_member(recipe.engine, recipe)
     from engines.ensemble import Ensemble
+    from engines.prototypes import Lessons
 
-    return Ensemble(recipe.members, lambda name, least: _new_member(name, recipe, least=least))
+    # The ensemble fits its members anew for every normal that it leaves out; what C learns of the source stays.
+    lessons = Lessons()
+    return Ensemble(recipe.members, lambda name, least: _new_member(name, recipe, least=least, lessons=lessons))
 
 
-def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS) -> Engine:
+def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS, lessons: Lessons | None = None) -> Engine:
     from engines.memory_banks import MemoryBanks
     from engines.patch_memory import PatchMemory
     from engines.prototypes import Prototypes
@@ -129,7 +133,7 @@ def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS) -> En
         return PatchMemory(load_encoder(recipe.encoder), settings, least=least)
     if isinstance(settings, MemoryBankSettings):
         return MemoryBanks(load_encoder(recipe.encoder), settings, least=least)
-    return Prototypes(settings, least=least)
+    return Prototypes(settings, least=least, lessons=lessons)
 
 
 def load_engine(folder: Path, encoder: str) -> Engine:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from platformdirs import user_cache_path
 
-from engines.encoders.lite0 import verify_weights as verify_lite0
 from engines.encoders.weight_files import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -64,7 +63,7 @@ def lite0_weights(cache: Path | None = None) -> Path:
     """
     folder = (cache or cache_folder()) / f"lite0-{LITE0_SHA256[:12]}"
     if folder.is_dir():
-        verify_lite0(folder)
+        verify_weights(folder, encoder="lite0")
         return folder
     source = _installed_file()
     found = sha256_of(source)
@@ -126,7 +125,7 @@ def _rename(draft: Path, folder: Path) -> None:
         os.rename(draft, folder)  # noqa: PTH104 - Path.rename is the same call
     except OSError:
         # Another process was first: what it unpacked must verify.
-        verify_lite0(folder)
+        verify_weights(folder, encoder="lite0")
 
 
 def ast_folder(environment: Environment | None = None) -> Path:

@@ -97,16 +97,6 @@ class Encoder(ABC):
         return [_stack(layers) for layers in zip(*map(self.encode_one, spectrograms), strict=True)]
 
 
-def pool(layers: Sequence[PatchLayer]) -> NDArray[np.float32]:
-    """One vector a clip, float32 (clips, sum of dims): the mean of its unmasked patches, layers side by side."""
-    return np.concatenate([_masked_mean(layer) for layer in layers], axis=1)
-
-
-def _masked_mean(layer: PatchLayer) -> NDArray[np.float32]:
-    weights = layer.mask / layer.mask.sum(axis=1, keepdims=True)
-    return np.asarray(np.einsum("cpd,cp->cd", layer.patches.astype(np.float64), weights), dtype=np.float32)
-
-
 def _stack(layers: Sequence[PatchLayer]) -> PatchLayer:
     longest = max(layers, key=lambda layer: len(layer.times_s))
     rows, columns = longest.grid

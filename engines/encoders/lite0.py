@@ -10,8 +10,6 @@ lays out as a folder of `model.safetensors` and `weights.json`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.encoders.base import Encoder, EncoderIdentity, PatchLayer
+from engines.encoders.weight_files import WEIGHTS_FILE, verify_weights
 from engines.features import Spectrogram
 from schemas.engine_settings import LogMelSettings
 from schemas.errors import WeightsError
@@ -54,8 +53,8 @@ class Lite0Encoder(Encoder):
 
     def __init__(self, folder: Path, *, front_end: LogMelSettings | None = None) -> None:
         self.front_end = front_end or LogMelSettings()
-        self._weights_sha256 = verify_weights(folder)
-        self._stem, self._blocks = _load_network(folder / "model.safetensors")
+        self._weights_sha256 = verify_weights(folder, encoder=self.name)
+        self._stem, self._blocks = _load_network(folder / WEIGHTS_FILE)
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -73,23 +72,6 @@ class Lite0Encoder(Encoder):
                 if number in BLOCKS:
                     layers.append(_layer(x[0], spectrogram, BLOCKS[number]))
         return layers
-
-
-def verify_weights(folder: Path) -> str:
-    """sha256 of `model.safetensors`, which must be the one in `weights.json`."""
-    weights, card = folder / "model.safetensors", folder / "weights.json"
-    for path in (weights, card):
-        if not path.is_file():
-            raise WeightsError(f"{path} is absent; materialize the weights of lite0 again")
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        stated = json.loads(card.read_text(encoding="utf-8"))["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{card} states no sha256; materialize the weights of lite0 again") from error
-    if found != stated:
-        raise WeightsError(f"{weights} has sha256 {found}, {card.name} says {stated}; delete the folder and retry")
-    return found
 
 
 def _load_network(path: Path) -> tuple[torch.nn.Module, list[torch.nn.Module]]:

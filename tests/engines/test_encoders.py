@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.encoders.base import Encoder, PatchLayer, pool
+from engines.encoders.base import Encoder, PatchLayer
 from engines.encoders.lite0 import Lite0Encoder
 from engines.encoders.logmel import LogMelEncoder
 from engines.features import BandMoments, BandStatistics, Spectrogram
@@ -54,16 +54,6 @@ def test_a_clip_encoded_beside_a_longer_one_is_the_same_and_the_rest_is_masked(e
     for alone, both in zip(encoder.encode_one(short), encoder.encode([short, long]), strict=True):
         np.testing.assert_array_equal(both.patches[0][both.mask[0]], alone.patches[alone.mask])
         assert both.mask[0].sum() == alone.mask.sum() < both.mask[1].sum()
-
-
-def test_pooling_ignores_masked_patches(encoder: Encoder, machine: Any) -> None:
-    short, long = heard(encoder, machine, 0, 1.1), heard(encoder, machine, 1, 3.0)
-    together = encoder.encode([short, long])
-    for layer in together:
-        layer.patches[~layer.mask] = 1e6
-    vectors = pool(together)
-    assert vectors.shape == (2, sum(layer.patches.shape[2] for layer in together))
-    np.testing.assert_allclose(vectors[0], pool(encoder.encode_one(short))[0], rtol=1e-6)
 
 
 def test_encoding_twice_gives_the_same_bits(encoder: Encoder, machine: Any) -> None:
