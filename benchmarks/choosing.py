@@ -60,13 +60,16 @@ def true_columns(data: AssetData) -> tuple[str, ...]:
     return qualifying(data, LIMITS)
 
 
-def choose(data: AssetData, outcomes: Outcomes, rows: Mapping[str, str]) -> dict[str, Outcome]:
-    """The outcomes `routed` and `ensemble` of one draw; `rows` names the row of each engine."""
+def choose(data: AssetData, outcomes: Outcomes, rows: Mapping[str, str], *, alone: str) -> dict[str, Outcome]:
+    """The outcomes `routed` and `ensemble` of one draw.
+
+    `rows` names the row of each engine, `alone` that of engine A where the router has no other.
+    """
     criteria = judge_criteria(data, LIMITS)
-    return {"routed": _route(criteria, outcomes, rows), "ensemble": _combine(criteria, outcomes, rows)}
+    return {"routed": _route(criteria, outcomes, rows, alone), "ensemble": _combine(criteria, outcomes, rows)}
 
 
-def _route(criteria: list[Criterion], outcomes: Outcomes, rows: Mapping[str, str]) -> Outcome:
+def _route(criteria: list[Criterion], outcomes: Outcomes, rows: Mapping[str, str], alone: str) -> Outcome:
     choice = choose_engine(criteria)
     trials = {
         engine: count_false_alarms(outcomes[rows[engine]]["normal_scores"])
@@ -74,7 +77,8 @@ def _route(criteria: list[Criterion], outcomes: Outcomes, rows: Mapping[str, str
         if len(choice.candidates) > 1
     }
     engine, _ = settle(choice, trials)
-    return {"scores": outcomes[rows[engine]]["scores"], "chose": rows[engine]}
+    row = alone if choice.candidates == ("a",) else rows[engine]
+    return {"scores": outcomes[row]["scores"], "chose": row}
 
 
 def _combine(criteria: list[Criterion], outcomes: Outcomes, rows: Mapping[str, str]) -> Outcome:

@@ -58,7 +58,7 @@ def _head(run: Json) -> str:
 Written by `make bench-quality`; figures with more digits, and AUC by machine type, are in quality.json. Code
 `{run["code"]}`, Python {run["python"]}, {packages}; {run["processes"]} jobs side by side on
 {run["cores"]} cores, {run["job_seconds"] / 60:.0f} minutes of jobs in all. Encoders: {encoders}. `routed` and
-`ensemble` use {run["auto"]}, as `--encoder auto` does.
+`ensemble` use {run["auto"]} as `--encoder auto` does ({run["auto_alone"]} where engine A is the only one that is able).
 
 **What was run.** Target normals of train and test are one pool. {shots} of them are drawn as support; the rest of the
 pool, the source's test normals and all anomalies are tested; redrawn {run["redraws"]} times with fixed seeds, the same

@@ -43,7 +43,10 @@ DECIDING = (
 
 @dataclass(frozen=True)
 class Job:
-    """One asset, by its machine type and seed (toy) or by its package; all methods, or what each of them `costs`."""
+    """One asset, by its machine type and seed (toy) or by its package; all methods, or what each of them `costs`.
+
+    `auto` is the encoder that `--encoder auto` takes; `auto_alone` where engine A has no rival.
+    """
 
     name: str
     machine: str
@@ -53,6 +56,7 @@ class Job:
     redraws: int
     encoders: tuple[tuple[str, str], ...]
     auto: str
+    auto_alone: str
     costs: bool = False
 
     @property
@@ -82,7 +86,8 @@ def run_job(job: Job) -> Record:
             for method in methods(dict(job.encoders), auto=job.auto)
             for row, outcome in run_method(method, shelf, draw).items()
         }
-        outcomes |= choose(describe(draw.shots, bench.source, evidence), outcomes, rows)
+        data = describe(draw.shots, bench.source, evidence)
+        outcomes |= choose(data, outcomes, rows, alone=f"a/{job.auto_alone}")
         done.append({"shots": draw.shots, "redraw": draw.redraw, "tests": draw.tests, "outcomes": outcomes})
     return {
         "set": bench.name,
@@ -216,9 +221,11 @@ def _write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def plan_jobs(options: argparse.Namespace, encoders: Mapping[str, str], auto: str) -> tuple[list[Job], dict[str, str]]:
+def plan_jobs(
+    options: argparse.Namespace, encoders: Mapping[str, str], autos: tuple[str, str]
+) -> tuple[list[Job], dict[str, str]]:
     """The jobs of all sets, costs first, and why a set is not run, by its name."""
-    common = (tuple(options.shots), options.redraws, tuple(encoders.items()), auto)
+    common = (tuple(options.shots), options.redraws, tuple(encoders.items()), *autos)
     jobs: list[Job] = []
     absent = {}
     for name in options.sets:
@@ -233,7 +240,9 @@ def plan_jobs(options: argparse.Namespace, encoders: Mapping[str, str], auto: st
     return sorted(jobs, key=lambda job: not job.costs), absent
 
 
-def describe_run(options: argparse.Namespace, encoders: Mapping[str, str], auto: str, seconds: float) -> dict[str, Any]:
+def describe_run(
+    options: argparse.Namespace, encoders: Mapping[str, str], autos: tuple[str, str], seconds: float
+) -> dict[str, Any]:
     """What was run, on what; no path and no name of a machine."""
     installed = {"numpy": "numpy", "scipy": "scipy", "scikit-learn": "sklearn", "torch": "torch", "pyod": "pyod"}
     return {
@@ -246,7 +255,8 @@ def describe_run(options: argparse.Namespace, encoders: Mapping[str, str], auto:
         "redraws": options.redraws,
         "toy_seeds": options.toy_seeds,
         "encoders": encoders,
-        "auto": auto,
+        "auto": autos[0],
+        "auto_alone": autos[1],
         "job_seconds": seconds,
     }
 
@@ -274,17 +284,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def find_encoders(wanted: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Why an encoder is not run, by its name (empty: it is), and the one that `auto` takes of those that are."""
+def find_encoders(wanted: Sequence[str]) -> tuple[dict[str, str], tuple[str, str]]:
+    """Why an encoder is not run, by its name (empty: it is); those that `auto` takes, and takes for engine A alone."""
     from benchmarks.methods import available_encoders
-    from tasks.engines import ENCODERS_BEST_FIRST
+    from tasks.engines import choose_encoder
 
     found = available_encoders()
     encoders = {name: "not asked for" if wanted and name not in wanted else why for name, why in found.items()}
-    auto = next((name for name in ENCODERS_BEST_FIRST if not encoders[name]), "")
-    if not auto:
-        raise SystemExit(f"none of the encoders that auto may take is run: {', '.join(ENCODERS_BEST_FIRST)}")
-    return encoders, auto
+    autos = choose_encoder("auto", engine="b"), choose_encoder("auto", engine="a")
+    if left_out := [name for name in autos if encoders[name]]:
+        raise SystemExit(f"--encoder auto takes {', '.join(left_out)}, which is not run: add it to --encoders")
+    return encoders, autos
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -292,15 +302,15 @@ def main(arguments: Sequence[str]) -> None:
     from tasks.weights import cache_folder
 
     options = parse(arguments)
-    encoders, auto = find_encoders(options.encoders)
+    encoders, autos = find_encoders(options.encoders)
     cache = (options.cache or cache_folder()) / "quality"
     out = options.out or (cache if options.quick else ROOT / "benchmarks")
-    jobs, absent = plan_jobs(options, encoders, auto)
+    jobs, absent = plan_jobs(options, encoders, autos)
     records = run_all(jobs, cache / _settings_name(options, encoders), workers=options.workers)
-    sets = {name: _summarize(name, jobs, records, auto) for name in options.sets if name not in absent}
+    sets = {name: _summarize(name, jobs, records, autos[0]) for name in options.sets if name not in absent}
     seconds = sum(record["seconds"] for record in records)
     summary = {
-        "run": describe_run(options, encoders, auto, seconds),
+        "run": describe_run(options, encoders, autos, seconds),
         "sets": sets | {name: {"why": why} for name, why in absent.items()},
     }
     out.mkdir(parents=True, exist_ok=True)

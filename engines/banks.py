@@ -139,6 +139,20 @@ class Spread:
         return cls._floored(mean, mean * float(np.sqrt(shrunk)))
 
     @classmethod
+    def toward(cls, own: NDArray[np.float64], *, recordings: int, source: Spread, shrinkage: float) -> Self:
+        """The spread of target normals, mean and variance both shrunk toward the source's.
+
+        For distances that are of one size in both domains. `recordings` of the target weigh against `shrinkage` of the
+        source; one recording has no other to be measured by.
+        """
+        if recordings < 2:
+            return cls(source.mean, source.std)
+        count = recordings + shrinkage
+        mean = (recordings * float(own.mean()) + shrinkage * source.mean) / count
+        variance = (recordings * float(own.var()) + shrinkage * source.std**2) / count
+        return cls._floored(mean, float(np.sqrt(variance)))
+
+    @classmethod
     def _floored(cls, mean: float, std: float) -> Self:
         mean = max(mean, TINY)
         return cls(mean, max(std, SPREAD_FLOOR * mean))

@@ -5,8 +5,11 @@ engine is that of Student's prediction: P(T > (s − m) / (d · √(1 + 1/n))) w
 mean and standard deviation of the engine's leave-one-out scores. It is modelled, not conformal: conformal p-values of
 ten normals take eleven values, and what all engines call "beyond every normal" would be one tie.
 
-The combined score is −log10 p: of the most alarmed engine (`minimum` of the p-values), or the mean over engines
-(`fisher`, Fisher's method up to a constant).
+The combined score is −log10 p of one of the engines, ordered by alarm: the one from which on more than half of them
+are at least as alarmed (`majority`), the most alarmed (`any`), or the least (`all`, which is the minimum of normalized
+scores). `fisher` is the mean of −log10 p, Fisher's method up to a constant. By majority an ensemble rings at a
+threshold exactly when more than half of its engines do: engine A alone, to which every normal of the source is new,
+cannot make it ring.
 
 Sources: R. A. Fisher, Statistical Methods for Research Workers, 1925 (§21.1, combining p-values); G. E. P. Box and
 G. C. Tiao, Bayesian Inference in Statistical Analysis, 1973 (Student's predictive distribution).
@@ -29,7 +32,7 @@ from engines.saving import Tensors, read_card, write_card
 from schemas.engine_settings import EnsembleSettings
 from schemas.errors import InputError, UsageError
 
-Rule = Literal["minimum", "fisher"]
+Rule = Literal["majority", "any", "all", "fisher"]
 MakeMember = Callable[[str, int], Engine]
 """A new member by its name and the fewest normals it accepts."""
 
@@ -57,7 +60,7 @@ def log_p_values(scores: NDArray[np.float64], normal_scores: NDArray[np.float64]
 
 
 def combine(
-    scores: NDArray[np.float64], normal_scores: NDArray[np.float64], *, rule: Rule = "minimum"
+    scores: NDArray[np.float64], normal_scores: NDArray[np.float64], *, rule: Rule = "majority"
 ) -> NDArray[np.float64]:
     """One score a clip from those of k engines, float64 (m,); higher = more anomalous.
 
@@ -68,10 +71,21 @@ def combine(
     normal_scores
         float64 (n, k): each engine's leave-one-out scores of the same normals.
     rule
-        `minimum`: −log10 of the smallest p-value; `fisher`: the mean of −log10 p.
+        Which of the engines' −log10 p is the score; see the module.
     """
-    surprise = -log_p_values(scores, normal_scores)
-    return np.asarray(surprise.max(axis=1) if rule == "minimum" else surprise.mean(axis=1), dtype=np.float64)
+    surprise = np.sort(-log_p_values(scores, normal_scores), axis=1)
+    count = surprise.shape[1]
+    match rule:
+        case "fisher":
+            return np.asarray(surprise.mean(axis=1), dtype=np.float64)
+        case "any":
+            chosen = count - 1
+        case "all":
+            chosen = 0
+        case "majority":
+            # Of 2 engines both must ring, of 3 two, of 4 three.
+            chosen = (count - 1) // 2
+    return np.asarray(surprise[:, chosen], dtype=np.float64)
 
 
 class Ensemble(Engine):

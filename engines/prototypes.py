@@ -5,12 +5,14 @@
    (`engines.episodes`).
 3. Every clip is cut into overlapping crops as long as those it learnt from; each crop is a point in the network's
    space.
-4. Per column, a prototype for each value that the target's normals name: the mean of their crops. Normals that name
-   none share a prototype. With `source_prototypes` the values of the source's normals have theirs beside them: what
-   sounds like another condition's normal is no anomaly.
-5. Score of a crop: distance to the nearest prototype; `nll` weighs each dimension by the inverse of its variance within
-   the source's classes, a Gaussian's negative log-likelihood but for a constant. Score of a clip: mean of its highest
-   `tail_fraction` of crops, averaged over the columns.
+4. Every normal recording is a prototype, the mean of its crops: one support of one shot. A condition that the form
+   does not ask for still sounds like one of them, where a mean over all recordings of a value would lie between them.
+5. Distance of a clip to a prototype, per column: the mean over its `tail_fraction` of farthest crops of the squared
+   distance; `nll` weighs each dimension by the inverse of its variance within the column's values in the source, a
+   Gaussian's negative log-likelihood but for a constant.
+6. The distance to the nearest prototype of the source, and that of the target, is standardized by the distances at
+   which that domain's own normals lie from the others; those of few targets are shrunk toward the source's. Score =
+   the smaller of the two, averaged over the columns: what sounds like another machine's normal is no anomaly.
 
 After Prototypical Networks (Snell et al. 2017) and Reptile (Nichol et al. 2018). The network's crops are short, since
 a fault may be, and a mean over a clip would drown it.
@@ -33,11 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from engines.banks import Spread
 from engines.base import Clip, ClipSet, Engine, Progress, recording_scores
 from engines.episodes import Footage, Network, Sampler, Task, finetune, train
 from engines.features import BandMoments, BandStatistics, FrameGrid, Spectrogram, log_mel
 from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, name_method, require_normals, require_rate
-from engines.patches import tail_mean
 from engines.saving import Tensors, read_card, write_card
 from engines.workers import WorkDone, Workers
 from schemas.engine_settings import PrototypeSettings
@@ -101,11 +103,11 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """What a column scores by: weights of the dimensions, float64 (dim,), and the source's prototypes by value."""
+    """What a column scores by: weights of the dimensions, float64 (dim,), and how far source normals lie apart."""
 
     name: str
     weights: Floats
-    prototypes: dict[str, Floats]
+    spread: Spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,7 @@ class Lesson:
     heard: tuple[Spectrogram, ...]
     space: Space
     columns: tuple[Column, ...]
+    prototypes: Floats
     episodes: int
 
 
@@ -133,23 +136,51 @@ class Lessons:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A fitted engine: a prototype table (n, dim) and weights (dim,) a column, float64."""
+    """A fitted engine.
+
+    `weights` float64 (dim, columns); `source` and `target` float64 (prototypes, dim); their spreads are one a column.
+    """
 
     sample_rate: int
     bandwidth_hz: float
     space: Space
     names: tuple[str, ...]
-    weights: tuple[Floats, ...]
-    prototypes: tuple[Floats, ...]
+    weights: Floats
+    source: Floats
+    target: Floats
+    source_spreads: tuple[Spread, ...]
+    target_spreads: tuple[Spread, ...]
 
-    def score(self, heard: Spectrogram, tail_fraction: float) -> float:
+    def score(self, heard: Spectrogram, settings: PrototypeSettings) -> float:
         """Score of one clip from its spectrogram in dB."""
-        points = self.space.points(heard).astype(np.float64)
-        scores = []
-        for weights, prototypes in zip(self.weights, self.prototypes, strict=True):
-            distances = [(np.square(points - prototype) * weights).mean(axis=1) for prototype in prototypes]
-            scores.append(tail_mean(np.min(distances, axis=0), tail_fraction))
+        points = self.space.points(heard)
+        scores = _standardize(_distances(points, self.target, self.weights, settings), self.target_spreads, settings)
+        if settings.source_prototypes:
+            by_source = _distances(points, self.source, self.weights, settings)
+            scores = np.minimum(scores, _standardize(by_source, self.source_spreads, settings))
         return math.fsum(scores) / len(scores)
+
+
+def _distances(points: NDArray[np.float32], prototypes: Floats, weights: Floats, settings: PrototypeSettings) -> Floats:
+    """Distances of a clip's crops float32 (crops, dim) to each prototype, float64 (prototypes, columns).
+
+    Prototype by prototype, so that a distance does not hang on which others there are, not even in its last bit.
+    """
+    values = points.astype(np.float64)
+    kept = max(1, round(settings.tail_fraction * len(values)))
+    found = np.empty((len(prototypes), weights.shape[1]))
+    for row, prototype in zip(found, prototypes, strict=True):
+        crops = np.sort(np.square(values - prototype) @ weights, axis=0)
+        row[:] = crops[-kept:].mean(axis=0) / values.shape[1]
+    return found
+
+
+def _standardize(distances: Floats, spreads: Sequence[Spread], settings: PrototypeSettings) -> Floats:
+    """The distance to the nearest prototype in each column, float64 (columns,), as deviations from the domain's own."""
+    nearest = np.asarray(distances.min(axis=0), dtype=np.float64)
+    if settings.normalization == "none":
+        return nearest
+    return np.array([spread.standardize(value) for spread, value in zip(spreads, nearest, strict=True)])
 
 
 class Prototypes(Engine):
@@ -223,7 +254,7 @@ class Prototypes(Engine):
 
         def score(index: int) -> float:
             heard = _hear(clips, index, self.settings, model.bandwidth_hz)
-            value = model.score(heard, self.settings.tail_fraction)
+            value = model.score(heard, self.settings)
             done.add(1)
             return value
 
@@ -231,10 +262,10 @@ class Prototypes(Engine):
             return np.array(workers.map(score, range(len(clips))), dtype=np.float64)
 
     def normal_scores(self) -> Floats:
-        """Scores of the target's recordings, each by prototypes made without it, float64 (n_recordings,).
+        """Scores of the target's recordings, each by an engine fitted without it, float64 (n_recordings,).
 
-        In the order of `target.recordings`. A value that the recording alone had has no prototype then. Above
-        `max_refits` recordings they are left out in that many groups; `normal_scores_method` says which.
+        In the order of `target.recordings`. Above `max_refits` recordings they are left out in that many groups;
+        `normal_scores_method` says which.
         """
         self._require_fit()
         return self._normal_scores.copy()
@@ -250,8 +281,13 @@ class Prototypes(Engine):
             "normal_scores": self._normal_scores,
         }
         tensors |= {f"network.{name}": value for name, value in model.space.network.weights().items()}
-        for name, weights, prototypes in zip(model.names, model.weights, model.prototypes, strict=True):
-            tensors |= {f"weights.{name}": weights, f"prototypes.{name}": prototypes}
+        tensors |= {
+            "weights": np.ascontiguousarray(model.weights),
+            "prototypes.source": model.source,
+            "prototypes.target": model.target,
+            "spreads.source": _spread_table(model.source_spreads),
+            "spreads.target": _spread_table(model.target_spreads),
+        }
         save_file(tensors, folder / "prototypes.safetensors")
         card = _Card(
             settings=self.settings,
@@ -297,7 +333,7 @@ class _Trainer:
         self._tasks = plan_tasks(source, settings)
         self._source_digest = ""
         self._heard: dict[float, list[Spectrogram]] = {}
-        self._points: dict[float, list[Moments]] = {}
+        self._own: dict[float, _Own] = {}
 
     def fit(self, indices: Sequence[int]) -> tuple[Model, int]:
         """The model of the target's clips at `indices`, and of nothing else of it; and the episodes trained."""
@@ -306,23 +342,22 @@ class _Trainer:
         heard = self._hear_target(band)
         if self._settings.adapt == "finetune":
             lesson = self._tune(lesson, indices, heard)
-            moments = dict(zip(indices, self._describe(lesson.space, [heard[i] for i in indices]), strict=True))
+            own = self._describe_own(lesson, self._target.subset(indices), [heard[i] for i in indices])
         else:
-            if band not in self._points:
-                self._points[band] = self._describe(lesson.space, heard)
-            moments = dict(enumerate(self._points[band]))
-        prototypes = []
-        for column in lesson.columns:
-            own = _class_means([(self._target.clips[i], moments[i]) for i in indices], column.name)
-            shared = column.prototypes.values() if self._settings.source_prototypes else ()
-            prototypes.append(np.stack([*own.values(), *shared]))
+            if band not in self._own:
+                self._own[band] = self._describe_own(lesson, self._target, heard)
+            own = self._own[band].keep({self._target.clips[i].recording_id for i in indices})
+        spreads = [column.spread for column in lesson.columns]
         model = Model(
             sample_rate=self._target.clips[0].sample_rate,
             bandwidth_hz=band,
             space=lesson.space,
             names=tuple(column.name for column in lesson.columns),
-            weights=tuple(column.weights for column in lesson.columns),
-            prototypes=tuple(prototypes),
+            weights=_weight_table(lesson.columns),
+            source=lesson.prototypes,
+            target=own.prototypes,
+            source_spreads=tuple(spreads),
+            target_spreads=own.spreads(spreads, shrinkage=self._settings.shrinkage),
         )
         return model, lesson.episodes
 
@@ -330,10 +365,7 @@ class _Trainer:
         """Scores of the clips at `left` by a model of all the others."""
         model, _ = self.fit(sorted(set(range(len(self._target))) - set(left)))
         return self._workers.map(
-            lambda i: model.score(
-                _hear(self._target, i, self._settings, model.bandwidth_hz), self._settings.tail_fraction
-            ),
-            left,
+            lambda i: model.score(_hear(self._target, i, self._settings, model.bandwidth_hz), self._settings), left
         )
 
     def _hear_target(self, band: float) -> list[Spectrogram]:
@@ -346,6 +378,14 @@ class _Trainer:
 
     def _describe(self, space: Space, heard: Iterable[Spectrogram]) -> list[Moments]:
         return self._workers.map(lambda one: Moments.of(space.points(one)), heard)
+
+    def _describe_own(self, lesson: Lesson, clips: ClipSet, heard: Sequence[Spectrogram]) -> _Own:
+        names, prototypes = _recording_means(clips, self._describe(lesson.space, heard))
+        weights = _weight_table(lesson.columns)
+        distances = self._workers.map(
+            lambda one: _distances(lesson.space.points(one), prototypes, weights, self._settings), heard
+        )
+        return _Own(names, prototypes, tuple(clip.recording_id for clip in clips.clips), np.stack(distances))
 
     def _learn(self, band: float) -> Lesson:
         """What the source teaches in one band."""
@@ -376,14 +416,28 @@ class _Trainer:
         # In a worker's thread, which has torch on one thread.
         network, episodes = self._workers.map(teach, [_pick_device(self._settings)])[0]
         space = Space(statistics, network, frames, self._settings.space)
-        columns = self._weigh_columns(self._describe(space, heard))
         kept = tuple(heard) if self._settings.adapt == "finetune" else ()
-        return Lesson(band, self._tasks, kept, space, columns, episodes)
+        return Lesson(band, self._tasks, kept, space, *self._measure_source(space, heard), episodes)
 
-    def _weigh_columns(self, moments: Sequence[Moments]) -> tuple[Column, ...]:
-        """Each column's weights and source prototypes, from the source's clips in order."""
+    def _measure_source(self, space: Space, heard: Sequence[Spectrogram]) -> tuple[tuple[Column, ...], Floats]:
+        """Each column's weights and spread, and the source's prototypes, from the source's clips in order."""
+        moments = self._describe(space, heard)
         pairs = list(zip(self._source.clips, moments, strict=True))
-        return tuple(_weigh_column(task, pairs, self._settings) for task in self._tasks)
+        weights = [_weigh_column(task, pairs, self._settings) for task in self._tasks]
+        names, prototypes = _recording_means(self._source, moments)
+        place = {name: row for row, name in enumerate(names)}
+
+        def find_nearest(index: int) -> Floats:
+            found = _distances(space.points(heard[index]), prototypes, np.stack(weights, axis=1), self._settings)
+            found[place[self._source.clips[index].recording_id]] = np.inf
+            return np.asarray(found.min(axis=0))
+
+        own = np.stack(self._workers.map(find_nearest, range(len(heard))))
+        columns = tuple(
+            Column(task.column, each, Spread.of_source(own[:, number]))
+            for number, (task, each) in enumerate(zip(self._tasks, weights, strict=True))
+        )
+        return columns, prototypes
 
     def _tune(self, lesson: Lesson, indices: Sequence[int], heard: Sequence[Spectrogram]) -> Lesson:
         """The lesson after a short finetune in which the target's values join the source's as further classes."""
@@ -409,8 +463,8 @@ class _Trainer:
 
         network = self._workers.map(teach, [_pick_device(self._settings)])[0]
         space = Space(lesson.space.statistics, network, lesson.space.frames, lesson.space.kind)
-        columns = self._weigh_columns(self._describe(space, lesson.heard))
-        return Lesson(lesson.bandwidth_hz, lesson.tasks, lesson.heard, space, columns, lesson.episodes)
+        columns, prototypes = self._measure_source(space, lesson.heard)
+        return Lesson(lesson.bandwidth_hz, lesson.tasks, lesson.heard, space, columns, prototypes, lesson.episodes)
 
     def _digest_source(self) -> str:
         """What the network is learnt from: settings, clips with their conditions, and samples."""
@@ -521,19 +575,60 @@ def _pick_device(settings: PrototypeSettings) -> str:
     return "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _class_means(clips: Iterable[tuple[Clip, Moments]], column: str) -> dict[str | None, Floats]:
-    """The mean point of each value, clips weighing alike, float64 (dim,); None stands for clips without a value."""
-    grouped: dict[str | None, list[Floats]] = {}
-    for clip, moments in clips:
-        grouped.setdefault(clip.conditions.get(column), []).append(moments.mean)
-    return {value: np.mean(np.stack(means), axis=0) for value, means in grouped.items()}
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The target's normals in one space: `names` of recordings with their `prototypes` float64 (n, dim); `groups`, the
+    recording of each clip, and `distances` of each clip to each prototype, float64 (clips, n, columns)."""
+
+    names: tuple[str, ...]
+    prototypes: Floats
+    groups: tuple[str, ...]
+    distances: Floats
+
+    def keep(self, wanted: set[str]) -> _Own:
+        """Only those recordings."""
+        rows = [i for i, name in enumerate(self.names) if name in wanted]
+        clips = [i for i, name in enumerate(self.groups) if name in wanted]
+        return _Own(
+            tuple(self.names[i] for i in rows),
+            self.prototypes[rows],
+            tuple(self.groups[i] for i in clips),
+            self.distances[np.ix_(clips, rows)],
+        )
+
+    def spreads(self, source: Sequence[Spread], *, shrinkage: float) -> tuple[Spread, ...]:
+        """How far the recordings lie from the nearest of the others, in each column."""
+        others = np.array([[group != name for name in self.names] for group in self.groups])
+        nearest = np.where(others[:, :, None], self.distances, np.inf).min(axis=1)
+        return tuple(
+            Spread.toward(nearest[:, number], recordings=len(self.names), source=each, shrinkage=shrinkage)
+            for number, each in enumerate(source)
+        )
 
 
-def _weigh_column(task: Task, clips: Sequence[tuple[Clip, Moments]], settings: PrototypeSettings) -> Column:
-    """A column's source prototypes, and the weights that make of a squared distance what `settings.score` says."""
+def _recording_means(clips: ClipSet, moments: Sequence[Moments]) -> tuple[tuple[str, ...], Floats]:
+    """Recordings and the mean point of each, float64 (recordings, dim), its clips weighing alike."""
+    grouped: dict[str, list[Floats]] = {}
+    for clip, one in zip(clips.clips, moments, strict=True):
+        grouped.setdefault(clip.recording_id, []).append(one.mean)
+    return tuple(grouped), np.stack([np.mean(np.stack(means), axis=0) for means in grouped.values()])
+
+
+def _weight_table(columns: Sequence[Column]) -> Floats:
+    return np.stack([column.weights for column in columns], axis=1)
+
+
+def _spread_table(spreads: Sequence[Spread]) -> Floats:
+    return np.array([[spread.mean, spread.std] for spread in spreads])
+
+
+def _weigh_column(task: Task, clips: Sequence[tuple[Clip, Moments]], settings: PrototypeSettings) -> Floats:
+    """The weights that make of a squared distance what `settings.score` says, float64 (dim,)."""
     members = {name: value for value, names in zip(task.values, task.classes, strict=True) for name in names}
     learnt = [(clip, moments) for clip, moments in clips if clip.recording_id in members]
-    crops, prototypes = 0, {}
+    if settings.score == "distance":
+        return np.ones_like(learnt[0][1].total)
+    crops = 0
     within = np.zeros(learnt[0][1].total.shape)
     for value in task.values:
         own = [moments for clip, moments in learnt if members[clip.recording_id] == value]
@@ -541,12 +636,9 @@ def _weigh_column(task: Task, clips: Sequence[tuple[Clip, Moments]], settings: P
         total = np.sum([one.total for one in own], axis=0)
         within += np.sum([one.squares for one in own], axis=0) - np.square(total) / count
         crops += count
-        prototypes[value] = np.mean([one.mean for one in own], axis=0)
     variance = np.maximum(within / crops, 0.0)
-    if settings.score == "distance":
-        return Column(task.column, np.ones_like(variance), prototypes)
     floor = settings.variance_floor * float(variance.mean())
-    return Column(task.column, 1.0 / (variance + floor + np.finfo(np.float32).tiny), prototypes)
+    return np.asarray(1.0 / (variance + floor + np.finfo(np.float32).tiny))
 
 
 def _join_task(task: Task, own: Sequence[tuple[Clip, str]]) -> Task:
@@ -564,7 +656,7 @@ class _Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     engine: Literal["c"] = "c"
     settings: PrototypeSettings
     sample_rate: int = Field(gt=0)
@@ -587,9 +679,23 @@ def _read_model(folder: Path, card: _Card) -> tuple[Model, Floats]:
     )
     space = Space(BandStatistics(mean, std), network, card.crop_frames, card.settings.space)
     dim = network.n_features if card.settings.space == "features" else card.settings.embedding_dim
-    weights = tuple(tensors.array(f"weights.{name}", np.float64, 1) for name in card.columns)
-    prototypes = tuple(tensors.array(f"prototypes.{name}", np.float64, 2) for name in card.columns)
-    if {len(one) for one in weights} | {one.shape[1] for one in prototypes} != {dim}:
+    weights = tensors.array("weights", np.float64, 2)
+    source, target = (tensors.array(f"prototypes.{domain}", np.float64, 2) for domain in ("source", "target"))
+    spreads = [tensors.array(f"spreads.{domain}", np.float64, 2) for domain in ("source", "target")]
+    columns = len(card.columns)
+    fits = weights.shape == (dim, columns) and {one.shape for one in spreads} == {(columns, 2)}
+    if not fits or {source.shape[1], target.shape[1]} != {dim} or not (len(source) and len(target)):
         raise InputError(f"{tensors.path}: the prototypes do not fit the network; refit the asset")
-    model = Model(card.sample_rate, card.bandwidth_hz, space, card.columns, weights, prototypes)
+    if any((one[:, 1] <= 0).any() for one in spreads):
+        raise InputError(f"{tensors.path}: a spread is not above zero; refit the asset")
+    model = Model(
+        card.sample_rate,
+        card.bandwidth_hz,
+        space,
+        card.columns,
+        weights,
+        source,
+        target,
+        *(tuple(Spread(float(mean), float(std)) for mean, std in one) for one in spreads),
+    )
     return model, tensors.array("normal_scores", np.float64, 1)

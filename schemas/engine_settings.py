@@ -108,7 +108,13 @@ class PrototypeSettings(Settings):
         default="nll", description="Squared distance to the nearest prototype, or with the source's variance within it."
     )
     variance_floor: float = Field(default=0.1, gt=0, description="Added to each variance, in mean variances.")
-    source_prototypes: bool = Field(default=True, description="Whether the source's classes are prototypes too.")
+    source_prototypes: bool = Field(default=True, description="Whether the source's normals are prototypes too.")
+    normalization: Literal["zscore", "none"] = Field(
+        default="zscore", description="Of distances by those of the domain's own normals."
+    )
+    shrinkage: float = Field(
+        default=10.0, ge=0, description="Source recordings that the target's spread is mixed with."
+    )
     tail_fraction: float = Field(default=0.05, gt=0, le=1, description="Share of the highest crops in a score.")
     std_floor_db: float = Field(default=1.0, gt=0, description="Bands that vary less are standardized as if by this.")
     max_source: int = Field(default=1000, ge=10, description="Source recordings kept; above, a seeded subsample.")
@@ -120,7 +126,8 @@ class PrototypeSettings(Settings):
 class EnsembleSettings(Settings):
     """How several engines become one."""
 
-    rule: Literal["minimum", "fisher"] = Field(
-        default="minimum", description="minimum: the most alarmed engine decides; fisher: all of them together."
+    rule: Literal["majority", "any", "all", "fisher"] = Field(
+        default="majority",
+        description="It rings when more than half of the engines ring, any of them, or all; fisher: the mean of all.",
     )
     max_refits: int = Field(default=10, ge=2, description="Every member is fitted again for so many groups left out.")

@@ -242,7 +242,7 @@ def test_sharing_work_between_draws_changes_no_score(bench: sets.BenchSet) -> No
 def make_job(**changes: Any) -> quality.Job:
     fields = {
         "name": "toy", "machine": "fan", "seed": 100, "package": "", "shots": (3,), "redraws": 2,
-        "encoders": tuple(ENCODERS.items()), "auto": "logmel",
+        "encoders": tuple(ENCODERS.items()), "auto": "logmel", "auto_alone": "logmel",
     }  # fmt: skip
     return quality.Job(**{**fields, **changes})
 
@@ -279,7 +279,7 @@ def test_a_job_scores_every_row_or_says_why_not(record: dict[str, Any]) -> None:
 def test_the_page_holds_every_row_and_keeps_the_notes_written_by_hand(record: dict[str, Any], tmp_path: Path) -> None:
     costs = {"rows": {"a/logmel": [{"shots": 3, "tests": 10, "fit_s": 1.25, "score_s": 0.1, "peak_mb": 321.0}]}}
     summary = {
-        "run": quality.describe_run(quality.parse(["--quick"]), ENCODERS, "logmel", 60.0),
+        "run": quality.describe_run(quality.parse(["--quick"]), ENCODERS, ("logmel", "lite0"), 60.0),
         "sets": {
             "toy": summarize([record], {**costs, "floor_mb": 200.0}, auto="logmel"),
             "motor": {"why": "not run: motor.zip is not here"},

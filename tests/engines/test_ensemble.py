@@ -29,11 +29,24 @@ def test_the_unit_of_an_engine_s_scores_does_not_matter() -> None:
     np.testing.assert_allclose(combine(scores * unit + shift, normals * unit + shift), combine(scores, normals))
 
 
-def test_minimum_follows_the_most_alarmed_engine_and_fisher_their_mean() -> None:
-    normals = np.random.default_rng(2).normal(size=(10, 2))
-    apart = -log_p_values(np.array([[4.0, 0.0]]), normals)
-    assert combine(np.array([[4.0, 0.0]]), normals)[0] == apart.max()
-    assert combine(np.array([[4.0, 0.0]]), normals, rule="fisher")[0] == apart.mean()
+@pytest.mark.parametrize(
+    ("engines", "majority"), [(2, 0), (3, 1), (4, 1)], ids=["both of two", "two of three", "three of four"]
+)
+def test_a_rule_says_which_engine_s_p_value_counts(engines: int, majority: int) -> None:
+    normals = np.random.default_rng(2).normal(size=(10, engines))
+    clip = np.arange(1.0, engines + 1)[None, ::-1]
+    apart = np.sort(-log_p_values(clip, normals)[0])
+    assert combine(clip, normals)[0] == apart[majority]
+    assert combine(clip, normals, rule="any")[0] == apart[-1]
+    assert combine(clip, normals, rule="all")[0] == apart[0]
+    assert combine(clip, normals, rule="fisher")[0] == pytest.approx(apart.mean())
+
+
+def test_by_majority_it_rings_exactly_when_more_than_half_of_the_engines_do() -> None:
+    rng = np.random.default_rng(4)
+    scores, normals = 2 * rng.normal(size=(500, 3)), rng.normal(size=(10, 3))
+    ringing = (-log_p_values(scores, normals) > 1.5).sum(axis=1)
+    assert ((combine(scores, normals) > 1.5) == (ringing >= 2)).all()
 
 
 def test_equal_normal_scores_still_give_finite_scores() -> None:

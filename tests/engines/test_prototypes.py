@@ -212,34 +212,47 @@ def test_training_on_cuda_scores_about_as_on_the_cpu(target: ClipSet, source: Cl
 # --- prototypes --------------------------------------------------------------------------------------------------
 
 
-def test_each_value_of_the_target_has_a_prototype_and_those_without_share_one(
-    target: ClipSet, source: ClipSet, tmp_path: Path
-) -> None:
-    found = tables(fit(target, source, source_prototypes=False), tmp_path)
-    assert len(found["prototypes.speed_level"]) == 3
-    assert len(found["prototypes.noise_id"]) == 1
+def test_every_recording_is_a_prototype(target: ClipSet, source: ClipSet, tmp_path: Path) -> None:
+    found = tables(fit(target, source), tmp_path)
+    assert len(found["prototypes.target"]) == 4
+    assert len(found["prototypes.source"]) == 12
+    assert found["weights"].shape[1] == 2
 
 
-def test_a_target_without_metadata_has_one_prototype(machine: Any, source: ClipSet, tmp_path: Path) -> None:
-    engine = fit(machine.normals(3), source, source_prototypes=False)
-    assert len(tables(engine, tmp_path)["prototypes.speed_level"]) == 1
-    assert np.isfinite(engine.normal_scores()).all()
+def test_the_segments_of_a_recording_share_its_prototype(machine: Any, source: ClipSet, tmp_path: Path) -> None:
+    waveforms = [machine.recording(i) for i in range(4)]
+    clips = [Clip(f"c{i}", f"r{i // 2}" if i < 2 else f"r{i}", 16_000, 8000.0) for i in range(4)]
+    engine = fit(ClipSet(clips, lambda i: waveforms[i]), source)
+    assert len(tables(engine, tmp_path)["prototypes.target"]) == 3
+    assert len(engine.normal_scores()) == 3
 
 
-def test_a_value_that_the_left_out_recording_alone_had_disappears(target: ClipSet, source: ClipSet) -> None:
-    lone = 2
-    assert target.clips[lone].conditions == {"speed_level": "slow"}
-    others = target.subset([i for i in range(4) if i != lone])
-    without = fit(others, source).decision_function(target.subset([lone]))
-    assert fit(target, source).normal_scores()[lone] == without[0]
+def test_a_target_without_metadata_is_scored(machine: Any, source: ClipSet) -> None:
+    assert np.isfinite(fit(machine.normals(3), source).normal_scores()).all()
 
 
-def test_source_prototypes_join_the_targets(target: ClipSet, source: ClipSet, tmp_path: Path) -> None:
+def test_what_sounds_like_a_source_normal_is_no_anomaly(target: ClipSet, source: ClipSet) -> None:
     plain, joined = fit(target, source, source_prototypes=False), fit(target, source)
-    assert len(tables(joined, tmp_path)["prototypes.noise_id"]) == 1 + 2
     with_them, without = joined.decision_function(source), plain.decision_function(source)
     assert (with_them <= without).all()
-    assert with_them.mean() < 0.8 * without.mean()
+    # A source clip lies on its own prototype.
+    assert (with_them < 0).all()
+
+
+def test_scores_are_deviations_from_how_far_a_domain_s_own_normals_lie(
+    target: ClipSet, source: ClipSet, tmp_path: Path
+) -> None:
+    plain = fit(target, source, normalization="none", source_prototypes=False, columns=("noise_id",))
+    engine = fit(target, source, source_prototypes=False, columns=("noise_id",))
+    mean, std = tables(engine, tmp_path)["spreads.target"][0]
+    np.testing.assert_allclose(
+        engine.decision_function(source), (plain.decision_function(source) - mean) / std, rtol=1e-12
+    )
+    own = fit(target, source, source_prototypes=False, columns=("noise_id",), shrinkage=0.0)
+    (tmp_path / "own").mkdir()
+    mean, std = tables(own, tmp_path / "own")["spreads.target"][0]
+    # A normal is as far from the others as one that was left out of `plain`.
+    np.testing.assert_allclose([mean, std], [plain.normal_scores().mean(), plain.normal_scores().std()], rtol=1e-12)
 
 
 def test_two_recordings_are_enough_where_an_engine_asks_for_it(machine: Any, source: ClipSet) -> None:
@@ -254,6 +267,7 @@ VARIANTS = [
     {"train_mode": "reptile"},
     {"space": "embedding", "score": "distance"},
     {"source_prototypes": False},
+    {"normalization": "none"},
     {"max_source": 10},
     {"tail_fraction": 1.0},
 ]
@@ -344,9 +358,12 @@ def test_a_file_that_is_absent_or_rubbish_is_named(model: Path, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("prototypes.speed_level", None),
-        ("prototypes.speed_level", np.zeros((2, 7))),
-        ("weights.speed_level", np.zeros(7)),
+        ("prototypes.source", None),
+        ("prototypes.target", np.zeros((2, 7))),
+        ("prototypes.target", np.zeros((0, 256))),
+        ("weights", np.zeros((7, 2))),
+        ("spreads.source", np.zeros((2, 2))),
+        ("spreads.target", np.zeros((3, 2))),
         ("network.head.weight", np.zeros((3, 3), dtype=np.float32)),
         ("bands.std", np.zeros(95)),
         ("normal_scores", np.full(4, np.nan)),
