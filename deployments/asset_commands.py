@@ -148,13 +148,15 @@ def _what_was_done(corrected: Corrected) -> str:
 
 
 def _print_state(state: AssetState) -> None:
+    from tasks.engine_names import engine_phrase
+
     _say(f"{state.asset} of {state.customer}: {state.machine_type} {state.section_id}, {state.hours:.2f} h", "bold")
     champion = state.champion
     if champion is None:
         _say("  no champion yet")
     else:
         before = f", before it {champion.previous}" if champion.previous else ""
-        _say(f"  champion: engine {champion.engine.upper()} ({champion.encoder}), model {champion.version}{before}")
+        _say(f"  champion: {engine_phrase(champion.engine)} ({champion.encoder}), model {champion.version}{before}")
         if champion.ledger_version != state.ledger_version:
             _say("  the ledger has changed since the champion was fitted", "yellow")
     _say("  recordings: " + ", ".join(f"{count} {role}" for role, count in state.recordings.items()))

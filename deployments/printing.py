@@ -16,6 +16,7 @@ from deployments.onboarding import Outcome
 from schemas.errors import AlpError, PackageError
 from schemas.problems import Problem, Severity
 from schemas.references import AssetResult, QualityReport, Verdict
+from tasks.engine_names import engine_name
 
 _SHOWN_ERRORS, _SHOWN_EXAMPLES = 40, 3
 _SEVERITY_WORDS = {
@@ -138,7 +139,7 @@ def _asset_table(assets: tuple[AssetResult, ...], *, dry_run: bool) -> Table:
     for asset in assets:
         line = [
             f"{escape(asset.machine_type)} {escape(asset.section_id)}",
-            f"{asset.engine.upper()} ({asset.encoder})",
+            f"{engine_name(asset.engine)} ({asset.encoder})",
             str(asset.n_target),
             str(asset.n_test),
         ]

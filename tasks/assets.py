@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +23,7 @@ from tasks.corrections import (
 )
 from tasks.ledger import Role, asset_ids, correct, ledger_version, read_corrected, read_ledger
 from tasks.logbook import note
+from tasks.runs import finished_runs
 from tasks.store import ObjectStore
 
 
@@ -167,11 +167,8 @@ def settings_of(store: ObjectStore, customer: str, asset_id: str, package_id: st
     """
     champion = _champion_threshold(store, customer, asset_id)
     found: list[tuple[bool, str, dict[str, Any]]] = []
-    for key in store.list_keys(f"runs/{customer}/"):
-        if not key.endswith("/manifest.json"):
-            continue
-        manifest = json.loads(store.get(key))
-        if manifest["package"]["package_id"] != package_id or manifest["result"]["verdict"] == Verdict.REJECTED:
+    for key, manifest in finished_runs(store, customer, package_id):
+        if manifest["result"]["verdict"] == Verdict.REJECTED:
             continue
         threshold = key.replace("manifest.json", f"{asset_id}/threshold.json")
         made_it = champion is not None and store.exists(threshold) and store.get(threshold) == champion

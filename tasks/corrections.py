@@ -51,6 +51,11 @@ def read_corrections(store: ObjectStore, customer: str, asset_id: str) -> tuple[
     return store.get_model(key, Corrections).root if store.exists(key) else ()
 
 
+def any_corrections(store: ObjectStore, customer: str) -> bool:
+    """Whether anything was ever corrected of a customer's assets."""
+    return any(key.endswith("/corrections.json") for key in store.list_keys(f"assets/{customer}/"))
+
+
 def standing(corrections: Iterable[Correction]) -> Standing:
     """The latest correction of each recording."""
     return {correction.recording_id: correction for correction in corrections}

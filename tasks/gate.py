@@ -1,27 +1,48 @@
-"""The quality gate as a step: judge a received package in one pass and keep what was found beside the run."""
+"""The quality gate as a step: judge a received package in one pass and keep what was found beside the run.
+
+What a package holds never changes, but what its assets know does: other packages bring normals, and people correct
+recordings. A report that was made before is heeded with its counts brought up to date, as long as no clip's verdict
+would change: every asset that was accepted still is, and every one that was refused.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from prefect import task
 
 from schemas.references import Package, QualityReport, Run
 from tasks import keys
-from tasks.ledger import known_normals
+from tasks.ledger import known_normals, known_not_normal
 from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.progress import track
-from tasks.quality import judge
+from tasks.quality import Recordings, judge, recount
 from tasks.standardizing import find_filed
 from tasks.store import ObjectStore, open_store
 
-KnownNormals = dict[tuple[str, str], frozenset[str]]
+
+@dataclass(frozen=True)
+class Known:
+    """What the customer's assets know of recordings: their normals from other packages, and what is none."""
+
+    normals: Recordings
+    not_normal: Recordings
+
+
+def read_known(store: ObjectStore, run: Run) -> Known:
+    """What the ledgers and the corrections say of recordings now."""
+    return Known(
+        normals=known_normals(store, run.customer, besides=run.package_id),
+        not_normal=known_not_normal(store, run.customer),
+    )
 
 
 @task(name="Judge every recording", task_run_name="Judge the recordings of {package.name}")
 def judge_package(package: Package, run: Run) -> QualityReport:
     """Table contract and signal checks over the whole package, or the report that still stands."""
     store = open_store(run.store)
-    known = known_normals(store, package.customer, besides=package.package_id)
+    known = read_known(store, run)
     if (standing := _standing_report(store, package, run, known)) is not None:
         return standing
     with (
@@ -29,7 +50,9 @@ def judge_package(package: Package, run: Run) -> QualityReport:
         open_package(path, run.settings.archive) as archive,
         track("Judging recordings", total=len(archive.names) - 1) as advance,
     ):
-        judgement = judge(archive, run.settings, progress=advance, known_normals=known)
+        judgement = judge(
+            archive, run.settings, progress=advance, known_normals=known.normals, not_normal=known.not_normal
+        )
     quality_key = keys.run(run.customer, run.run_id, "quality.parquet")
     metadata_key = None if judgement.bad_input else keys.run(run.customer, run.run_id, "metadata.parquet")
     store.put_frame(quality_key, judgement.quality)
@@ -45,20 +68,22 @@ def _report_key(run: Run) -> str:
     return keys.run(run.customer, run.run_id, "quality.json")
 
 
-def _standing_report(store: ObjectStore, package: Package, run: Run, known: KnownNormals) -> QualityReport | None:
-    """The report of this run, or of an earlier run that filed the package under the same rules, if it stands."""
+def _standing_report(store: ObjectStore, package: Package, run: Run, known: Known) -> QualityReport | None:
+    """The report of this run, or of an earlier run that filed the package under the same rules, brought up to date."""
     own = store.get_model(_report_key(run), QualityReport) if store.exists(_report_key(run)) else None
     report = own or find_filed(store, package, run)
-    return report.model_copy(update={"reused": True}) if report and still_stands(report, known) else None
+    current = _bring_up_to_date(store, report, run, known) if report else None
+    return current and current.model_copy(update={"reused": True})
 
 
-def still_stands(report: QualityReport, known: KnownNormals) -> bool:
-    """Whether judging again would come out the same.
+def still_stands(store: ObjectStore, report: QualityReport, run: Run) -> bool:
+    """Whether judging again would give every clip the same verdict."""
+    return _bring_up_to_date(store, report, run, read_known(store, run)) is not None
 
-    What a package holds never changes, but an asset refused for want of normals may have got some since, from
-    another package.
-    """
-    return all(
-        asset.accepted or asset.known_target == len(known.get((asset.machine_type, asset.section_id), ()))
-        for asset in report.assets
-    )
+
+def _bring_up_to_date(store: ObjectStore, report: QualityReport, run: Run, known: Known) -> QualityReport | None:
+    """The report with today's counts; None where the package must be judged again."""
+    if not store.exists(report.quality_key):
+        return None
+    quality = store.get_frame(report.quality_key)
+    return recount(report, quality, run.settings.qa, known_normals=known.normals, not_normal=known.not_normal)

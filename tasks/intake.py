@@ -14,7 +14,9 @@ from schemas.errors import InputError, StoreError, UsageError
 from schemas.references import Package
 from schemas.settings import OnboardSettings
 from tasks import keys
+from tasks.corrections import any_corrections
 from tasks.packages import PackageArchive, open_package
+from tasks.runs import finished_runs
 from tasks.store import FolderStore, ObjectStore, check_key, open_store
 
 
@@ -43,13 +45,29 @@ def receive_package(source: str, customer: str, store: str, settings: OnboardSet
         return Package(
             customer=customer,
             package_id=package_id,
-            # A name that is no UTF-8 could be written into no page.
-            name=os.fsencode(path.name).decode("utf-8", "replace"),
+            name=_name(path, raw_key, shelf),
             raw_key=raw_key,
             files=len(archive.names),
             bytes=sum(map(archive.size, archive.names)),
             reused=known,
         )
+
+
+def _name(path: Path, raw_key: str, store: ObjectStore) -> str:
+    """What the customer called the package; of the upload as we keep it, what earlier runs know of that."""
+    # A name that is no UTF-8 could be written into no page.
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    _, customer, kept = raw_key.split("/")
+    if name != kept:
+        return name
+    package_id = kept.removesuffix(".zip")
+    refit = f"{package_id[:8]} (refit after corrections)"
+    manifests = (manifest for _, manifest in finished_runs(store, customer, package_id))
+    known = {manifest["package"]["name"] for manifest in manifests} - {kept, refit}
+    if known:
+        # The runs carry no dates: of several names the first by spelling stands, so that it stays the same.
+        return str(min(known))
+    return refit if any_corrections(store, customer) else name
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from schemas.metadata import CONDITION_COLUMNS
 from schemas.settings import OnboardSettings, RoutingSettings
 from tasks import keys
 from tasks.ledger import Role, read_corrected, rows_of
-from tasks.library import NORMALS, library_rows
+from tasks.library import NORMALS, library_rows, serves_beside
 from tasks.sharing import consent, lenders
 from tasks.store import ObjectStore
 
@@ -109,7 +109,8 @@ def _stock_plant(
     store: ObjectStore, machine_type: str, owner: str, rows: pd.DataFrame, settings: OnboardSettings, *, lent: bool
 ) -> PlantStock:
     own = rows[rows["customer"] == owner]
-    usable = _normals(rows[rows["customer"].isin(lenders(store, owner))]).drop_duplicates("recording_id")
+    usable = _normals(rows[rows["customer"].isin(lenders(store, owner))])
+    usable = usable[serves_beside(usable, rows_of(own, [Role.TARGET]))].drop_duplicates("recording_id")
     assets = [
         _stock_asset(store, owner, machine_type, str(section), part, settings, lent=lent)
         for section, part in own.groupby("section_id")

@@ -19,7 +19,7 @@ from schemas.metadata import CONDITION_COLUMNS as CONDITIONS
 from schemas.references import Asset, Run
 from tasks import keys
 from tasks.clip_files import from_flac
-from tasks.corrections import Correction, standing_corrections
+from tasks.corrections import Correction, not_normal, standing_corrections
 from tasks.runs import digest
 from tasks.store import ObjectStore
 
@@ -82,6 +82,19 @@ def known_normals(store: ObjectStore, customer: str, *, besides: str) -> dict[tu
         for (machine_type, section), group in rows.groupby(["machine_type", "section_id"]):
             known[str(machine_type), str(section)] = frozenset(group["recording_id"])
     return known
+
+
+def known_not_normal(store: ObjectStore, customer: str) -> dict[tuple[str, str], frozenset[str]]:
+    """Ids of the recordings that corrections keep each of the customer's assets from learning as normal.
+
+    Keyed by (machine_type, section_id); without the assets of which nobody corrected anything.
+    """
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for asset_id in asset_ids(store, customer):
+        if spoilt := not_normal(standing_corrections(store, customer, asset_id)):
+            first = read_ledger(store, keys.asset(customer, asset_id, "ledger.parquet")).iloc[0]
+            found[str(first["machine_type"]), str(first["section_id"])] = spoilt
+    return found
 
 
 def join(ledger: pd.DataFrame, arrived: pd.DataFrame, *, package_id: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ own normals of other domains and the library's normals of its machine type, from
 always and from another customer's with that customer's consent. Nothing that the asset learns from as target, or is
 judged on, may come back to it as source, not even where two plants sent one file: recordings are known by their
 sound. Corrections are applied when the library is read: nobody learns from a recording that its owner retracted.
+Synthetic recordings are source for synthetic assets alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import pandas as pd
 from prefect import task
 from prefect.events import emit_event
+from pydantic import BaseModel, ConfigDict, Field
 
 from engines.base import ClipSet
 from schemas.metadata import CONDITION_COLUMNS as CONDITIONS
@@ -104,17 +106,30 @@ def _no_rows() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, "str")) for name in (*LIBRARY_COLUMNS, *OWNER_COLUMNS)})
 
 
+class LeftOut(BaseModel):
+    """`left_out.json`: how many recordings are no source for what they are, though nothing else stands against them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    synthetic: int = Field(description="Synthetic recordings, the asset's own normals not all being synthetic.")
+
+
 @task(name="Gather the source", task_run_name="Gather the source of {asset.asset_id}")
 def gather_source(asset: Asset, run: Run) -> Source:
-    """Write down what the asset may learn from besides its own normals, as `source.parquet` beside the run."""
+    """Write down what the asset may learn from besides its own normals, as `source.parquet` beside the run.
+
+    What is left out for being synthetic is counted in `left_out.json`.
+    """
     store = open_store(run.store)
     ledger = store.get_frame(asset.ledger_key)
     library = library_rows(store, lenders(store, asset.customer), machine_type=asset.machine_type)
-    rows = source_rows(ledger, library, asset, clean_machine=run.settings.routing.clean_machine)
+    rows, left_out = source_rows(ledger, library, asset, clean_machine=run.settings.routing.clean_machine)
     key = keys.run(run.customer, run.run_id, f"{asset.asset_id}/source.parquet")
-    reused = store.exists(key) and store.get_frame(key).equals(rows)
+    aside = _left_out_key(asset, run)
+    reused = store.exists(key) and store.get_frame(key).equals(rows) and store.exists(aside)
     if not reused:
         store.put_frame(key, rows)
+        store.put_model(aside, left_out)
     recordings = rows.drop_duplicates("recording_id")
     own = (recordings["customer"] == asset.customer) & (recordings["section_id"] == asset.section_id)
     source = Source(
@@ -127,17 +142,31 @@ def gather_source(asset: Asset, run: Run) -> Source:
         reused=reused,
     )
     note(f"{source.recordings} source normals, {source.own} of them the asset's own")
+    if left_out.synthetic:
+        note(f"Synthetic recordings left out: {left_out.synthetic}; not all normals of the asset are synthetic")
     return source
 
 
-def source_rows(ledger: pd.DataFrame, library: pd.DataFrame, asset: Asset, *, clean_machine: bool) -> pd.DataFrame:
-    """The source of an asset, one row a segment, sorted by recording; each recording once.
+def _left_out_key(asset: Asset, run: Run) -> str:
+    return keys.run(run.customer, run.run_id, f"{asset.asset_id}/left_out.json")
+
+
+def read_left_out(store: ObjectStore, asset: Asset, run: Run) -> LeftOut:
+    """What `gather_source` left out in this run."""
+    return store.get_model(_left_out_key(asset, run), LeftOut)
+
+
+def source_rows(
+    ledger: pd.DataFrame, library: pd.DataFrame, asset: Asset, *, clean_machine: bool
+) -> tuple[pd.DataFrame, LeftOut]:
+    """The source of an asset, one row a segment, sorted by recording; each recording once; and what was left out.
 
     ledger: the asset's, corrected. library: rows of its machine type that it may see, as `library_rows` gives them.
 
     Of a recording that several assets hold, the asset's own rows count, else its customer's, else the first by name.
     Recordings of another kind of sensor, or standardized to another rate, than the asset's normals are left out:
-    they cannot be compared with them.
+    they cannot be compared with them. So are synthetic ones, unless the asset's own normals are synthetic too: what
+    they would teach is how the generator sounds.
     """
     roles = [Role.SOURCE, *([Role.MACHINE] if clean_machine else [])]
     own = rows_of(ledger, roles).reindex(columns=list(LIBRARY_COLUMNS))
@@ -148,7 +177,21 @@ def source_rows(ledger: pd.DataFrame, library: pd.DataFrame, asset: Asset, *, cl
     rows = pd.concat([part for part in (own, others) if len(part)] or [_no_rows()], ignore_index=True)
     normals = rows_of(ledger, [Role.TARGET])
     comparable = rows["sensor"].isin(normals["sensor"]) & rows["sample_rate"].isin(normals["sample_rate"])
-    return _each_once(rows[comparable & ~rows["recording_id"].isin(taken)], asset)
+    rows = rows[comparable & ~rows["recording_id"].isin(taken)]
+    serves = serves_beside(rows, normals)
+    left_out = LeftOut(synthetic=int(rows.loc[~serves, "recording_id"].nunique()))
+    return _each_once(rows[serves], asset), left_out
+
+
+def serves_beside(rows: pd.DataFrame, normals: pd.DataFrame) -> pd.Series:
+    """Which rows may be source for an asset with such normals: synthetic ones only where these all are; bool.
+
+    A recording that one of its holders calls synthetic is synthetic, whoever else sent it.
+    """
+    if len(normals) and normals["synthetic"].astype(bool).all():
+        return pd.Series(True, index=rows.index)
+    synthetic = rows.loc[rows["synthetic"].astype(bool), "recording_id"]
+    return ~rows["recording_id"].isin(synthetic)
 
 
 def _each_once(rows: pd.DataFrame, asset: Asset) -> pd.DataFrame:

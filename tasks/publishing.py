@@ -25,8 +25,8 @@ from schemas.references import (
     Verdict,
 )
 from tasks import keys
+from tasks.engine_names import engine_name
 from tasks.gate import still_stands
-from tasks.ledger import known_normals
 from tasks.logbook import note
 from tasks.runs import Manifest, checksums, manifest_key, versions
 from tasks.store import ObjectStore, open_store
@@ -42,8 +42,7 @@ def find_finished_run(run: Run) -> Manifest | None:
     if not store.exists(manifest_key(run)):
         return None
     manifest = store.get_model(manifest_key(run), Manifest)
-    known = known_normals(store, run.customer, besides=run.package_id)
-    if not still_stands(manifest.quality, known) or not _all_there(store, manifest):
+    if not still_stands(store, manifest.quality, run) or not _all_there(store, manifest):
         return None
     note(f"Run {run.run_id} was finished before: its outputs serve again")
     return manifest.model_copy(update={"result": manifest.result.model_copy(update={"reused": get_args(Stage)})})
@@ -145,8 +144,8 @@ def _summary_row(asset: AssetResult) -> str:
     auc = "–" if asset.auc is None else f"{asset.auc:.3f}"
     how = "certified" if asset.certified else "modelled"
     return (
-        f"| {asset.machine_type} {asset.section_id} | {asset.engine.upper()} ({asset.encoder}) | {asset.n_target} |"
-        f" {auc} | {asset.threshold:.4g} | {asset.alarms_per_day:.2g} ({how}) |"
+        f"| {asset.machine_type} {asset.section_id} | {engine_name(asset.engine)} ({asset.encoder}) |"
+        f" {asset.n_target} | {auc} | {asset.threshold:.4g} | {asset.alarms_per_day:.2g} ({how}) |"
     )
 
 

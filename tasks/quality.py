@@ -4,7 +4,8 @@ Everything wrong is found before anything is decided: a broken table does not ke
 checked. A *clip* here is one row of the table with its file, before it is cut into segments. Verdicts:
 
 - per clip: `ok`, `warn`, or `reject` (quarantined: nothing later sees it);
-- per asset: accepted where it has enough good target normals, counting those it already had;
+- per asset: accepted where it has enough good target normals, counting those it already had, and not counting those
+  that were taken back or called anomalous since (`tasks.corrections`);
 - per package: accepted, accepted with quarantine, or rejected. `bad_input` says that the contract itself is
   broken, so that nothing of the package may be filed.
 
@@ -29,7 +30,7 @@ from schemas.metadata import FILE, QA_COLUMNS, empty_metadata, read_metadata
 from schemas.paths import AUDIO_FOLDER, unsafe_clip_path
 from schemas.problems import Problem, Severity
 from schemas.references import AssetIntake, QualityReport, Verdict
-from schemas.rules import report
+from schemas.rules import RULES, report
 from schemas.settings import OnboardSettings, QaLimits, StandardizeSettings
 from tasks.audio import decode
 from tasks.packages import PackageArchive
@@ -37,6 +38,9 @@ from tasks.parallel import ordered_map
 
 AssetKey = tuple[str, str]
 """(machine_type, section_id) of one customer."""
+Recordings = Mapping[AssetKey, frozenset[str]]
+"""Recording ids by asset."""
+_SHORTAGES = ("asset.normals", "asset.few_normals")
 
 
 class ClipVerdict(StrEnum):
@@ -54,8 +58,9 @@ class Judgement:
     metadata: pd.DataFrame
     """The table by `schemas.metadata`, qa_ columns filled. It keeps the strict contract unless `bad_input`."""
     quality: pd.DataFrame
-    """One row a clip, indexed like `metadata`: clip_id, relative_path, machine_type, section_id, verdict, reasons
-    (list of rule ids), and the measures of `engines.quality.SignalMeasures` (null where it cannot be decoded)."""
+    """One row a clip, indexed like `metadata`: clip_id, relative_path, machine_type, section_id, split, domain,
+    verdict, reasons (list of rule ids), and the measures of `engines.quality.SignalMeasures` (null where it cannot
+    be decoded)."""
     problems: tuple[Problem, ...]
     verdict: Verdict
     bad_input: bool
@@ -138,7 +143,8 @@ def judge(
     archive: PackageArchive,
     settings: OnboardSettings | None = None,
     *,
-    known_normals: Mapping[AssetKey, frozenset[str]] | None = None,
+    known_normals: Recordings | None = None,
+    not_normal: Recordings | None = None,
     machine_types: MachineTypes | None = None,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
@@ -146,6 +152,8 @@ def judge(
     """Judge a package in one pass.
 
     known_normals: recording ids of the good target normals that an asset has from other packages.
+    not_normal: recording ids that an asset must not learn as normal, whatever the table says of them: they are judged
+    like any other clip and count for no normal.
     progress: called with the number of clips checked since its last call.
     workers: threads that decode and measure; default: one a core, at most four. They change no result.
 
@@ -162,9 +170,11 @@ def judge(
     _compare_with_known(clips, known)
     _compare_rates(clips)
     bad_input = any(problem.severity is Severity.ERROR for problem in problems)
-    intake = _intake(clips, known, settings.qa)
+    intake = _intake(clips, known, not_normal or {}, settings.qa)
     # The counts mean nothing until the table is mended, and the remedy would mislead.
-    shortages = [] if bad_input else _refuse_short_assets(clips, intake, settings.qa)
+    shortages = [] if bad_input else _name_shortages(intake.values(), settings.qa)
+    if not bad_input:
+        _hold_back_refused(clips, intake)
     return Judgement(
         metadata=_with_measures(table, clips),
         quality=_quality_table(clips, table),
@@ -358,7 +368,7 @@ def _judge_copies(same: list[_Clip]) -> None:
             clip.add("clip.copy", other=first.clip_id)
 
 
-def _compare_with_known(clips: Iterable[_Clip], known: Mapping[AssetKey, frozenset[str]]) -> None:
+def _compare_with_known(clips: Iterable[_Clip], known: Recordings) -> None:
     """Note good test clips that an earlier package taught their asset as normal."""
     for clip in clips:
         if clip.split != "test" or not clip.is_good or clip.measures is None:
@@ -392,61 +402,126 @@ def _judge_rates(rated: list[tuple[_Clip, int]]) -> None:
 
 
 def _intake(
-    clips: Iterable[_Clip], known: Mapping[AssetKey, frozenset[str]], qa: QaLimits
+    clips: Iterable[_Clip], known: Recordings, not_normal: Recordings, qa: QaLimits
 ) -> dict[AssetKey, AssetIntake]:
     """What every asset gets, in the order of the table."""
     groups: dict[AssetKey, list[_Clip]] = defaultdict(list)
     for clip in clips:
         if all(clip.asset):
             groups[clip.asset].append(clip)
-    return {asset: _asset_intake(asset, own, known.get(asset, frozenset()), qa) for asset, own in groups.items()}
-
-
-def _asset_intake(asset: AssetKey, clips: list[_Clip], known: frozenset[str], qa: QaLimits) -> AssetIntake:
-    good = Counter((clip.split, clip.domain if clip.split == "train" else "") for clip in clips if clip.is_good)
-    own = {
-        clip.measures.recording_id
-        for clip in clips
-        if clip.measures and clip.is_good and (clip.split, clip.domain) == ("train", "target")
+    nothing: frozenset[str] = frozenset()
+    return {
+        asset: _asset_intake(asset, own, known.get(asset, nothing), not_normal.get(asset, nothing), qa)
+        for asset, own in groups.items()
     }
-    normals = len(known | own)
+
+
+def _asset_intake(
+    asset: AssetKey, clips: list[_Clip], known: frozenset[str], not_normal: frozenset[str], qa: QaLimits
+) -> AssetIntake:
+    good = [clip for clip in clips if clip.is_good]
+    splits = Counter(clip.split for clip in good)
+    training = [(clip.domain, clip.measures.recording_id) for clip in good if clip.split == "train" and clip.measures]
     return AssetIntake(
         machine_type=asset[0],
         section_id=asset[1],
-        target=good["train", "target"],
-        source=good["train", "source"],
-        test=good["test", ""],
-        supplemental=good["supplemental", ""],
-        quarantined=sum(not clip.is_good for clip in clips),
-        known_target=len(known),
-        normals=normals,
-        accepted=normals >= qa.min_normals,
+        test=splits["test"],
+        supplemental=splits["supplemental"],
+        quarantined=len(clips) - len(good),
+        **_count_normals(training, known, not_normal, qa),
     )
 
 
-def _refuse_short_assets(clips: list[_Clip], intake: Mapping[AssetKey, AssetIntake], qa: QaLimits) -> list[Problem]:
-    """Hold back every clip of an asset with too few good normals; say what each asset should record next."""
-    problems = []
-    for (machine_type, section_id), asset in intake.items():
-        if asset.normals >= qa.recommended_normals:
-            continue
-        rule = "asset.few_normals" if asset.accepted else "asset.normals"
-        wanted = qa.recommended_normals if asset.accepted else qa.min_normals
-        problems.append(
-            report(
-                rule,
-                limits=qa,
-                asset=f"{machine_type}/{section_id}",
-                measured=asset.normals,
-                missing=wanted - asset.normals,
-                recommended=qa.recommended_normals,
-            )
-        )
+def _count_normals(
+    training: Iterable[tuple[str, str]], known: frozenset[str], not_normal: frozenset[str], qa: QaLimits
+) -> dict[str, Any]:
+    """The fields of `AssetIntake` that tell of normals. `training`: domain and recording id of each good train clip."""
+    normals = [(domain, recording) for domain, recording in training if recording not in not_normal]
+    own = [recording for domain, recording in normals if domain == "target"]
+    in_all = len(known.union(own))
+    return {
+        "target": len(own),
+        "source": len(normals) - len(own),
+        "known_target": len(known),
+        "normals": in_all,
+        "accepted": in_all >= qa.min_normals,
+    }
+
+
+def _name_shortages(intake: Iterable[AssetIntake], qa: QaLimits) -> list[Problem]:
+    """What each asset with fewer normals than recommended should record next."""
+    return [_name_shortage(asset, qa) for asset in intake if asset.normals < qa.recommended_normals]
+
+
+def _name_shortage(asset: AssetIntake, qa: QaLimits) -> Problem:
+    needed, recommended = _SHORTAGES
+    wanted = qa.recommended_normals if asset.accepted else qa.min_normals
+    return report(
+        recommended if asset.accepted else needed,
+        limits=qa,
+        asset=f"{asset.machine_type}/{asset.section_id}",
+        measured=asset.normals,
+        missing=wanted - asset.normals,
+        recommended=qa.recommended_normals,
+    )
+
+
+def _hold_back_refused(clips: list[_Clip], intake: Mapping[AssetKey, AssetIntake]) -> None:
+    """Hold back every clip of an asset with too few good normals."""
     refused = {key for key, asset in intake.items() if not asset.accepted}
     for clip in clips:
         if clip.asset in refused:
             clip.breaches.append("asset.normals")
-    return problems
+
+
+def recount(
+    found: QualityReport, quality: pd.DataFrame, qa: QaLimits, *, known_normals: Recordings, not_normal: Recordings
+) -> QualityReport | None:
+    """A report as judging its package again would give it, told from its table without hearing a recording.
+
+    found: what `judge` reported of the package under the same `qa`; quality: its table. `known_normals` and
+    `not_normal` as in `judge`, as they are now.
+
+    None where the package must be judged again, since another verdict of a clip would come out: an asset would be
+    refused that was accepted or the other way round, or other test clips are known as normals.
+    """
+    nothing: frozenset[str] = frozenset()
+    good = _good_clips(quality)
+    training = good[good["split"] == "train"].groupby(["machine_type", "section_id"])
+    told = {key: list(zip(rows["domain"], rows["recording_id"], strict=True)) for key, rows in training}
+    assets = []
+    for asset in found.assets:
+        key = (asset.machine_type, asset.section_id)
+        known, spoilt = known_normals.get(key, nothing), not_normal.get(key, nothing)
+        assets.append(asset.model_copy(update=_count_normals(told.get(key, []), known, spoilt, qa)))
+    same_assets = all(now.accepted == before.accepted for now, before in zip(assets, found.assets, strict=True))
+    if not same_assets or _known_now(good, known_normals) != _known_then(good):
+        return None
+    rest = [problem for problem in found.problems if problem.rule not in _SHORTAGES]
+    shortages = [] if found.bad_input else _name_shortages(assets, qa)
+    return found.model_copy(update={"assets": tuple(assets), "problems": (*rest, *shortages)})
+
+
+def _good_clips(quality: pd.DataFrame) -> pd.DataFrame:
+    """The rows of clips that are good in themselves, also where their asset was refused, with recording ids."""
+    in_order = [
+        all(RULES[rule].severity is Severity.WARN for rule in reasons if rule != "asset.normals")
+        for reasons in quality["reasons"]
+    ]
+    good = quality[pd.Series(in_order, index=quality.index, dtype=bool) & quality["content_sha256"].notna()]
+    return good.assign(recording_id=good["content_sha256"].str[:RECORDING_ID_DIGITS])
+
+
+def _known_now(good: pd.DataFrame, known: Recordings) -> set[str]:
+    """Recordings of test clips that their asset has learnt as normal from another package."""
+    tests = good.loc[good["split"] == "test", ["machine_type", "section_id", "recording_id"]]
+    rows = tests.itertuples(index=False, name=None)
+    return {name for kind, section, name in rows if name in known.get((kind, section), ())}
+
+
+def _known_then(good: pd.DataFrame) -> set[str]:
+    warned = ["clip.known_normal" in reasons for reasons in good["reasons"]]
+    return set(good.loc[pd.Series(warned, index=good.index, dtype=bool), "recording_id"])
 
 
 def _package_verdict(clips: list[_Clip], bad_input: bool) -> Verdict:
@@ -483,7 +558,7 @@ def _with_measures(table: pd.DataFrame, clips: list[_Clip]) -> pd.DataFrame:
 
 
 def _quality_table(clips: list[_Clip], table: pd.DataFrame) -> pd.DataFrame:
-    quality = table[["clip_id", "relative_path", "machine_type", "section_id"]].copy()
+    quality = table[["clip_id", "relative_path", "machine_type", "section_id", "split", "domain"]].copy()
     quality["verdict"] = pd.Series([clip.verdict.value for clip in clips], index=table.index, dtype="string")
     quality["reasons"] = pd.Series([clip.reasons for clip in clips], index=table.index, dtype="object")
     for name, dtype in _MEASURE_DTYPES.items():

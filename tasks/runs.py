@@ -7,9 +7,12 @@ manifest is written last: a run folder without one is a run that was cut off, an
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -79,6 +82,15 @@ def name_run(package: Package, store: str, settings: OnboardSettings) -> Run:
 
 def manifest_key(run: Run) -> str:
     return keys.run(run.customer, run.run_id, "manifest.json")
+
+
+def finished_runs(store: ObjectStore, customer: str, package_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and manifest of every finished run of a package, by key; as plain JSON, whichever version wrote it."""
+    for key in store.list_keys(f"runs/{customer}/"):
+        if key.endswith("/manifest.json"):
+            manifest = json.loads(store.get(key))
+            if manifest["package"]["package_id"] == package_id:
+                yield key, manifest
 
 
 def checksums(store: ObjectStore, prefix: str) -> dict[str, str]:

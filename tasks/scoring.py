@@ -16,6 +16,7 @@ from prefect import task
 from engines.base import recording_scores
 from schemas.references import Model, Run, Scores, Selection
 from tasks import keys
+from tasks.engine_names import engine_phrase
 from tasks.engines import Recipe, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import source_clips
@@ -49,9 +50,9 @@ def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
         return model.model_copy(update={"reused": True})
     clips = clip_set(store, normals)
     source = source_clips(store, selection.source.key) if learns_from_source(recipe) else None
-    with track(f"Learning {asset.asset_id} by engine {engine.upper()}", total=len(clips)) as advance:
+    with track(f"Learning {asset.asset_id} by {engine_phrase(engine)}", total=len(clips)) as advance:
         fitted = new_engine(recipe).fit(clips, source, progress=advance)
-    note(f"Fitted engine {engine.upper()} on {asset.target} normal recordings and {selection.source.recordings} others")
+    note(f"Fitted {engine_phrase(engine)} on {asset.target} normal recordings and {selection.source.recordings} others")
     with tempfile.TemporaryDirectory(prefix="alp-") as name:
         folder = Path(name)
         fitted.save(folder)

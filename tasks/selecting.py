@@ -18,12 +18,12 @@ from engines.routing import (
     qualifying,
     settle,
 )
-from schemas.references import Asset, Model, Run, Selection, Source
+from schemas.references import Asset, Criterion, Model, Run, Selection, Source
 from tasks import keys
 from tasks.calibrating import normal_scores
 from tasks.engines import choose_encoder
 from tasks.ledger import CONDITIONS, Role, rows_of
-from tasks.library import source_clips
+from tasks.library import LeftOut, read_left_out, source_clips
 from tasks.logbook import note
 from tasks.progress import track
 from tasks.store import ObjectStore, open_store
@@ -52,7 +52,10 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
         conditions=tuple(_weigh_conditions(store, source, rows, normals, run)),
         unseen=_unseen_values(rows, normals),
     )
-    criteria = judge_criteria(data, limits, min_target=run.settings.qa.min_normals)
+    criteria = [
+        *judge_criteria(data, limits, min_target=run.settings.qa.min_normals),
+        *note_left_out(read_left_out(store, asset, run)),
+    ]
     choice = choose_engine(criteria, wanted=run.settings.engine)
     selection = Selection(
         asset=asset,
@@ -69,6 +72,27 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
     if _was_settled(store, selection, run):
         return selection.model_copy(update={"reused": True})
     return _file(store, selection, run)
+
+
+def note_left_out(left_out: LeftOut) -> list[Criterion]:
+    """For the reader, why there is less source than the library holds; counting what is left decides."""
+    if not left_out.synthetic:
+        return []
+    sentence = (
+        f"B: note: synthetic source recordings left out: {left_out.synthetic},"
+        " since not all normals of this machine are synthetic"
+    )
+    return [
+        Criterion(
+            engine="b",
+            name="synthetic_source",
+            value=left_out.synthetic,
+            limit=0,
+            met=False,
+            sentence=sentence,
+            decisive=False,
+        )
+    ]
 
 
 def _was_settled(store: ObjectStore, selection: Selection, run: Run) -> bool:

@@ -23,6 +23,7 @@ from schemas.machine_types import load_machine_types
 from schemas.problems import Problem
 from schemas.rules import RULES, Rule
 from schemas.settings import Language
+from tasks.engine_names import engine_name
 
 DASH = "–"
 JOINT = "; "
@@ -96,6 +97,11 @@ class Words:
         kind = load_machine_types().get(machine_type)
         name = getattr(kind, self.language, None) or machine_type
         return f"{name} {section_id}"
+
+    def engine(self, engine: str) -> str:
+        """An engine as it stands in a table: `A`; `Ensemble`, `앙상블`."""
+        key = f"engine.short.{engine}"
+        return self(key) if self.knows(key) else engine_name(engine)
 
 
 def _korean(sentence: str, *, across: bool) -> str | None:

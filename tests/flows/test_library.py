@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import tasks.gate
 import tasks.scoring
 from flows.onboard import onboard
-from schemas.references import OnboardResult, Selection
+from schemas.references import OnboardResult, Selection, Verdict
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.assets import relabel_clip, retract_clip, settings_of
@@ -147,3 +148,86 @@ def test_what_a_sister_plant_took_back_is_no_source_any_more(edited: Edited, sto
     after = selection(store, run(package, store), "fan-07").source
     assert after.recordings == before.recordings - 1
     assert after.version != before.version
+
+
+def first_normal(store: FolderStore, asset: str = "fan-00") -> str:
+    ledger = store.get_frame(keys.asset("acme", asset, "ledger.parquet"))
+    return str(ledger.loc[ledger["role"] == Role.TARGET, "clip_id"].iloc[0])
+
+
+def few_of_each(rows: list[Row]) -> list[Row]:
+    """The three normals that each machine of the toy has, with two tests."""
+    chosen = [row for row in rows if row["split"] == "train" and row["domain"] == "target"]
+    return [*chosen, *fans(rows, "test", "target")[:2]]
+
+
+def test_an_asset_that_corrections_left_short_is_refused_by_the_gate_and_the_others_go_on(
+    edited: Edited, store: FolderStore
+) -> None:
+    package = edited("few", few_of_each)
+    first, crowned = run(package, store), champion(store)
+    assert [asset.machine_type for asset in first.assets] == ["fan", "valve"]
+    clip = first_normal(store)
+    retract_clip(store, "acme", "fan-00", clip)
+
+    short = run(package, store)
+    assert short.verdict is Verdict.ACCEPTED_WITH_QUARANTINE
+    assert [asset.machine_type for asset in short.assets] == ["valve"]
+    assert len(short.quarantined) == 5
+    quality = store.get_model(keys.run("acme", short.run_id, "manifest.json"), Manifest).quality
+    (problem,) = [found for found in quality.problems if found.rule == "asset.normals"]
+    assert "fan/00 has 2 good normal recordings of its own; it needs at least 3" in problem.message
+    assert problem.message in store.get(keys.run("acme", short.run_id, "report.html")).decode()
+    assert champion(store) == crowned
+    ledger = store.get_frame(keys.asset("acme", "fan-00", "ledger.parquet"))
+    assert len(ledger) == 5, "what was filed of it stays"
+    assert run(package, store).run_id == short.run_id
+
+    relabel_clip(store, "acme", "fan-00", clip, "normal")
+    restored = run(package, store)
+    assert {asset.machine_type: asset.n_target for asset in restored.assets} == {"fan": 3, "valve": 3}
+    assert champion(store).version == crowned.version
+
+
+def test_an_asset_that_leant_on_another_package_s_normals_is_refused_once_these_were_taken_back(
+    edited: Edited, store: FolderStore
+) -> None:
+    run(edited("first", lambda rows: fans(rows, "train", "target")), store)
+    lean = edited("lean", lambda rows: fans(rows, "test", "target"))
+    assert run(lean, store).assets[0].n_target == 3
+    retract_clip(store, "acme", "fan-00", first_normal(store))
+    manifest = onboard(str(lean), "acme", store.url, SETTINGS, return_state=True)
+    assert (manifest.name, "has 2 good normal recordings" in manifest.message) == ("Rejected", True)
+
+
+def test_a_correction_that_leaves_enough_is_counted_without_hearing_the_package_again(
+    edited: Edited, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = edited("first", first_plant)
+    run(package, store)
+    retract_clip(store, "acme", "fan-00", first_normal(store))
+    monkeypatch.setattr(tasks.gate, "judge", lambda *_, **__: pytest.fail("heard again"))
+    again = run(package, store)
+    (intake,) = store.get_model(keys.run("acme", again.run_id, "manifest.json"), Manifest).quality.assets
+    assert intake.target == intake.normals == again.assets[0].n_target == 7
+
+
+def test_the_pages_of_a_refit_call_the_package_by_its_name(edited: Edited, store: FolderStore) -> None:
+    run(edited("march", first_plant), store)
+    done = retract_clip(store, "acme", "fan-00", first_normal(store))
+    again = run(keys.raw("acme", done.package), store)
+    for page in ("report.html", "fan-00/report.html"):
+        html = store.get(keys.run("acme", again.run_id, page)).decode()
+        assert "march" in html
+        assert f"{done.package}.zip" not in html
+
+
+def test_a_real_machine_does_not_learn_from_toys_and_its_criteria_say_so(edited: Edited, store: FolderStore) -> None:
+    toys = selection(store, run(edited("toys", first_plant), store))
+    assert toys.source.recordings == 1
+    assert "synthetic_source" not in {criterion.name for criterion in toys.criteria}
+    real = edited("real", lambda rows: [{**row, "synthetic": "false"} for row in second_plant(rows)])
+    chosen = selection(store, run(real, store), "fan-07")
+    assert chosen.source.recordings == 0
+    (told,) = [criterion for criterion in chosen.criteria if criterion.name == "synthetic_source"]
+    assert (told.engine, told.value, told.decisive) == ("b", 9, False)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from schemas.errors import InputError, UsageError
+from schemas.references import Package
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.assets import describe_state, find_asset, relabel_clip, retract_clip, settings_of
 from tasks.calibrating import Champion
 from tasks.corrections import Correction, near_matches, read_corrections, standing
-from tasks.ledger import Role, correct, join, known_normals, ledger_version, read_corrected, role_of
+from tasks.intake import receive_package
+from tasks.ledger import (
+    Role,
+    correct,
+    join,
+    known_normals,
+    known_not_normal,
+    ledger_version,
+    read_corrected,
+    role_of,
+)
 from tasks.store import FolderStore
 
 P1, P2 = "1" * 16, "2" * 16
@@ -71,6 +84,17 @@ def test_a_retracted_clip_keeps_its_row_and_is_neither_learnt_from_nor_judged(st
     assert len(read_corrected(store, "acme", "fan-00")) == len(SENT)
     assert done.normals == 4
     assert known_normals(store, "acme", besides=P2) == {("fan", "00"): frozenset({"r0", "r2", "r3", "r4"})}
+    assert known_not_normal(store, "acme") == {("fan", "00"): frozenset({"r1", "e2", "n1"})}
+
+
+def test_nothing_is_kept_from_learning_but_what_is_retracted_or_an_anomaly(store: FolderStore) -> None:
+    assert known_not_normal(store, "acme") == {}
+    relabel_clip(store, "acme", "fan-00", "march_2", "anomaly")
+    retract_clip(store, "acme", "fan-00", "march_3")
+    assert known_not_normal(store, "acme") == {("fan", "00"): frozenset({"r2", "r3"})}
+    relabel_clip(store, "acme", "fan-00", "march_2", "normal")
+    relabel_clip(store, "acme", "fan-00", "march_3", "normal")
+    assert known_not_normal(store, "acme") == {}
 
 
 def test_a_test_clip_changes_its_label_and_all_that_says_the_same(store: FolderStore) -> None:
@@ -200,3 +224,41 @@ def test_a_package_is_onboarded_again_as_the_run_that_made_the_champion_was(stor
     store.put_model(keys.asset("acme", "fan-00", "champion.json"), champion)
     store.put(f"{keys.model('acme', 'fan-00', 'v')}/threshold.json", b"champion's")
     assert settings_of(store, "acme", "fan-00", P1).seed == 1
+
+
+# --- what a package is called that is onboarded again -------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(store: FolderStore, tmp_path: Path) -> Callable[[], Package]:
+    """Receives a package of the customer anew from where the store keeps it, as a refit does."""
+    with zipfile.ZipFile(tmp_path / "march.zip", "w") as archive:
+        archive.writestr("metadata.csv", "x")
+    first = receive_package.fn(str(tmp_path / "march.zip"), "acme", store.url, OnboardSettings())
+    assert first.name == "march.zip"
+    return lambda: receive_package.fn(first.raw_key, "acme", store.url, OnboardSettings())
+
+
+def test_a_package_received_from_the_store_has_the_name_that_its_runs_know(
+    store: FolderStore, kept: Callable[[], Package]
+) -> None:
+    package = kept()
+
+    def finish(run_id: str, package_id: str, name: str) -> None:
+        manifest = {"package": {"package_id": package_id, "name": name}}
+        store.put(keys.run("acme", run_id, "manifest.json"), json.dumps(manifest).encode())
+
+    finish("a" * 16, P2, "another.zip")
+    finish("b" * 16, package.package_id, f"{package.package_id}.zip")
+    finish("c" * 16, package.package_id, "march.zip")
+    assert kept().name == "march.zip"
+    assert kept().package_id == package.package_id
+
+
+def test_a_refit_of_a_package_whose_name_nobody_knows_says_that_it_is_one(
+    store: FolderStore, kept: Callable[[], Package]
+) -> None:
+    package = kept()
+    assert package.name == f"{package.package_id}.zip", "nothing was corrected: no refit"
+    retract_clip(store, "acme", "fan-00", "march_1")
+    assert kept().name == f"{package.short_id} (refit after corrections)"

@@ -18,7 +18,15 @@ from tasks.clip_files import to_flac
 from tasks.corrections import Correction, add_correction
 from tasks.inventory import next_for_asset, next_for_plant, take_stock
 from tasks.ledger import Role, join, role_of
-from tasks.library import OWNER_COLUMNS, gather_source, join_library, library_rows, source_clips, source_version
+from tasks.library import (
+    OWNER_COLUMNS,
+    gather_source,
+    join_library,
+    library_rows,
+    read_left_out,
+    source_clips,
+    source_version,
+)
 from tasks.runs import name_run
 from tasks.sharing import consent, set_consent, snapshot
 from tasks.store import FolderStore
@@ -245,6 +253,38 @@ def test_recordings_of_another_sensor_or_rate_are_no_source(store: FolderStore) 
     assert names(store, gather(store)) == ["alike"]
 
 
+def left_out(store: FolderStore, source: Source) -> int:
+    return read_left_out(store, source.asset, run_of(store, source.asset.customer, "f" * 16)).synthetic
+
+
+def test_synthetic_recordings_are_no_source_for_a_real_machine_and_are_counted(store: FolderStore) -> None:
+    mine = [segments("t1", "t2"), segments("s1", domain="source"), segments("s2", domain="source", synthetic=True)]
+    send(store, "acme", "1" * 16, *mine)
+    send(store, "acme", "2" * 16, segments("toy1", "toy2", "t1", section="01", synthetic=True))
+    send(store, "acme", "3" * 16, segments("o1", section="02"), segments("toy2", section="03"))
+    source = gather(store)
+    assert names(store, source) == ["o1", "s1"], "a sound that anyone calls synthetic is synthetic"
+    assert (source.recordings, left_out(store, source)) == (2, 3)
+    assert gather(store).reused
+
+
+def test_a_synthetic_machine_learns_from_synthetic_and_real_recordings(store: FolderStore) -> None:
+    send(store, "acme", "1" * 16, segments("t1", "t2", synthetic=True))
+    send(store, "acme", "2" * 16, segments("toy", section="01", synthetic=True), segments("real", section="02"))
+    source = gather(store)
+    assert names(store, source) == ["real", "toy"]
+    assert left_out(store, source) == 0
+
+
+def test_one_real_normal_makes_a_machine_real_as_long_as_it_is_not_taken_back(store: FolderStore) -> None:
+    send(store, "acme", "1" * 16, segments("t1", synthetic=True), segments("t2"))
+    send(store, "acme", "2" * 16, segments("toy", section="01", synthetic=True))
+    assert names(store, gather(store)) == []
+    ledger = keys.asset("acme", "fan-00", "ledger.parquet")
+    store.put_frame(ledger, store.get_frame(ledger).assign(role=[Role.TARGET.value, Role.RETRACTED.value]))
+    assert names(store, gather(store)) == ["toy"]
+
+
 def test_gathering_again_reuses_what_was_gathered(store: FolderStore) -> None:
     send(store, "acme", "1" * 16, segments("t1"))
     assert [gather(store).reused for _ in range(2)] == [False, True]
@@ -371,6 +411,20 @@ def test_a_plant_without_machines_of_the_type_hears_what_its_first_would_start_w
     assert newcomer.source == 30
     assert newcomer.next is not None
     assert "starts with engine B" in newcomer.next
+
+
+def test_what_a_further_machine_starts_with_counts_synthetic_recordings_for_synthetic_plants_alone(
+    store: FolderStore,
+) -> None:
+    def counted(**changes: Any) -> dict[str, int | None]:
+        (fan,) = take_stock(store, OnboardSettings(), **changes).machine_types
+        return {plant.customer: plant.source for plant in fan.plants}
+
+    send(store, "demo", "1" * 16, segments("toy1", "toy2", synthetic=True))
+    set_consent(store, "demo", share_source=True)
+    send(store, "acme", "2" * 16, segments("t1"))
+    assert counted() == {"acme": 1, "demo": 2}
+    assert counted(customer="newcomer") == {"demo": None, "newcomer": 0}
 
 
 @pytest.mark.parametrize(

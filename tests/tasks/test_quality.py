@@ -19,7 +19,7 @@ from schemas.problems import Severity
 from schemas.references import Verdict
 from schemas.settings import ArchiveLimits, OnboardSettings, QaLimits, StandardizeSettings
 from tasks.packages import open_package
-from tasks.quality import Judgement, judge
+from tasks.quality import Judgement, judge, recount
 
 RATE = 16_000
 DEFAULTS = {
@@ -511,6 +511,79 @@ def test_a_recording_sent_again_does_not_count_twice(judged: Packer) -> None:
 
     assert judged(normals(2), known_normals={("fan", "00"): again}).exit_code == 4
     assert judged(normals(3), known_normals={("fan", "00"): again}).exit_code == 0
+
+
+def recordings(judgement: Judgement, *clip_ids: str) -> frozenset[str]:
+    quality = judgement.quality.set_index("clip_id")
+    return frozenset(quality.loc[list(clip_ids), "content_sha256"].str[:16])
+
+
+def test_a_normal_that_was_taken_back_counts_no_more_and_the_other_machines_go_on(judged: Packer) -> None:
+    rows = [*normals(3), row("s", domain="source"), *normals(3, section_id="01")]
+    before = judged(rows)
+    spoilt = {("fan", "01"): recordings(before, "n010", "n0"), ("fan", "00"): recordings(before, "s")}
+    result = judged(rows, not_normal=spoilt)
+
+    assert before.exit_code == result.exit_code == 0
+    assert [(asset.target, asset.source, asset.normals, asset.accepted) for asset in result.assets] == [
+        (3, 0, 3, True),
+        (2, 0, 2, False),
+    ]
+    assert rules(result) == ["asset.normals"]
+    assert "fan/01 has 2 good" in result.problems[0].message
+    assert verdicts(result) == {"n0": "ok", "n1": "ok", "n2": "ok", "s": "ok"} | dict.fromkeys(
+        ("n010", "n011", "n012"), "reject"
+    )
+    assert judged(rows, not_normal=spoilt, known_normals=known("01", 1)).assets[1].accepted
+
+
+def recounted(before: Judgement, now: dict[str, Any], settings: OnboardSettings = LENIENT) -> Any:
+    """The report of `before` brought up to date from its tables, as they come back from a store."""
+    stream = io.BytesIO()
+    before.quality.to_parquet(stream)
+    said = {"known_normals": {}, "not_normal": {}} | now
+    report = before.report("p", quality_key="q", metadata_key="m")
+    return recount(report, pd.read_parquet(io.BytesIO(stream.getvalue())), settings.qa, **said)
+
+
+def test_a_report_is_brought_up_to_date_as_judging_again_would(judged: Packer) -> None:
+    rows = [
+        *normals(5),
+        row("bad"),
+        row("quiet"),
+        row("s", domain="source"),
+        row("t", split="test"),
+        *normals(2, section_id="01"),
+    ]
+    sounds = {"audio/bad.wav": wav(np.zeros(RATE)), "audio/quiet.wav": wav(noise(99, level=5e-4))}
+    settings = OnboardSettings(qa=QaLimits(recommended_normals=7))
+    before = judged(rows, sounds, settings=settings)
+    assert {"clip.dead", "clip.quiet", "asset.few_normals", "asset.normals"} == set(rules(before))
+    for now in (
+        {},
+        {"not_normal": {("fan", "00"): recordings(before, "n0", "n1", "s", "t")}},
+        {"not_normal": {("fan", "01"): recordings(before, "n010")}},
+        {"known_normals": known("00", 4)},
+        {"known_normals": {("fan", "00"): recordings(before, "n1", "n2")}},
+    ):
+        again = judged(rows, sounds, settings=settings, **now).report("p", quality_key="q", metadata_key="m")
+        assert recounted(before, now, settings) == again
+
+
+def test_a_package_is_judged_again_once_a_correction_or_another_package_changes_a_verdict(judged: Packer) -> None:
+    rows = [*normals(3), row("t", split="test"), *normals(3, section_id="01")]
+    before = judged(rows)
+    spoilt = {"not_normal": {("fan", "00"): recordings(before, "n0")}}
+    assert recounted(before, spoilt) is None, "refused now"
+    assert recounted(before, {"known_normals": known("00", 1), **spoilt}) is not None
+    short = judged(rows, **spoilt)
+    assert recounted(short, spoilt) is not None
+    assert recounted(short, {}) is None, "the correction was taken back"
+    leant_on = {"known_normals": known("00", 1)}
+    assert recounted(judged(rows, **leant_on, **spoilt), spoilt) is None, "the other package's normal was taken back"
+    learnt = {"known_normals": {("fan", "00"): recordings(before, "t")}}
+    assert recounted(before, learnt) is None, "a test clip has become a known normal"
+    assert recounted(judged(rows, **learnt), {}) is None, "and is none any more"
 
 
 def test_fewer_normals_than_recommended_warn(judged: Packer) -> None:

@@ -32,9 +32,12 @@ from schemas.problems import Severity
 from schemas.references import Selection, Verdict
 from schemas.rules import RULES, report
 from schemas.settings import AlarmPolicy, ArchiveLimits, Kpi, QaLimits, RoutingSettings
+from tasks.engine_names import engine_name, engine_phrase
+from tasks.library import LeftOut
 from tasks.report import asset_view, package_view, plots, sound, verdicts, words
 from tasks.report.pages import render_asset_page, render_package_page
 from tasks.report.words import Words
+from tasks.selecting import note_left_out
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 RARE_ALARMS = AlarmPolicy(false_alarms_per_day=144)
@@ -418,6 +421,40 @@ def test_every_engines_page_says_what_it_is_and_why(make_asset_page: Any, make_c
         assert html.count(say("criteria.group.used")) == (3 if engine == "ensemble" else 1)
         assert 'lang="en"' not in html or language == "en"
     assert say("engine.name.ensemble", members="A, B, C", encoder="lite0") in html
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "Ensemble"), ("ko", "앙상블")])
+def test_the_table_of_machines_calls_an_ensemble_by_its_word_and_other_engines_by_their_letter(
+    make_package_page: Any, language: Any, said: str
+) -> None:
+    page = make_package_page(language=language)
+    (asset,) = page.assets
+    both = [asset, asset.model_copy(update={"engine": "ensemble"})]
+    html = render_package_page(make_package_page(language=language, assets=both))
+    assert re.findall(r"<td>([^<]+) · lite0</td>", html) == ["A", said]
+
+
+def test_engines_are_named_alike_in_tables_and_in_sentences() -> None:
+    assert [engine_name(engine) for engine in ("a", "b", "ensemble")] == ["A", "B", "Ensemble"]
+    assert [engine_phrase(engine) for engine in ("c", "ensemble")] == ["engine C", "the ensemble"]
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "synthetic source recordings left out: 208, since not all normals of this machine are synthetic"),
+        ("ko", "기존 자료 중 합성 녹음 208개는 쓰지 않음"),
+    ],
+)
+def test_the_page_says_that_synthetic_source_was_left_out(make_asset_page: Any, language: Any, said: str) -> None:
+    selection = selection_for(make_asset_page(), AssetData(10, 0))
+    more = (*selection.criteria, *note_left_out(LeftOut(synthetic=208)))
+    page = make_asset_page(language=language, selection=selection.model_copy(update={"criteria": more}))
+    html = render_asset_page(page)
+    assert said in html
+    assert Words(language)("criterion.synthetic_source") in html
+    assert 'lang="en"' not in html or language == "en"
+    assert note_left_out(LeftOut(synthetic=0)) == []
 
 
 def test_criteria_stand_under_their_engine_and_those_that_only_explain_are_folded_away(make_asset_page: Any) -> None:
