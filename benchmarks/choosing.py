@@ -6,16 +6,21 @@ the leave-one-out scores of the engines it weighs against each other. It never s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.methods import Outcome
-from engines.base import ClipSet
+from benchmarks.methods import Method, Outcome, new_engine
+from benchmarks.sets import BenchSet
+from engines.base import ClipSet, Engine
 from engines.conditions import ConditionEvidence, judge_condition, recording_features
-from engines.ensemble import combine
+from engines.ensemble import Ensemble, combine
 from engines.routing import (
     AssetData,
+    Choice,
     choose_engine,
     count_false_alarms,
     judge_criteria,
@@ -34,13 +39,18 @@ SEED = 0
 Outcomes = Mapping[str, Outcome]
 
 
-def weigh_conditions(source: ClipSet | None) -> tuple[ConditionEvidence, ...]:
-    """What the source's normals say of each condition column; nothing where there is no source."""
+def weigh_conditions(bench: BenchSet) -> tuple[ConditionEvidence, ...]:
+    """What the source's normals say of each condition column, in the band that all target normals hold.
+
+    Nothing where there is no source.
+    """
+    source = bench.source
     if source is None:
         return ()
+    band = min(bench.clips[i].clip.bandwidth_hz for i in bench.indices("pool"))
     names, features = tuple(source.recordings), None
     if len(names) >= LIMITS.min_source_c:
-        names, features = recording_features(source, min(clip.bandwidth_hz for clip in source.clips), seed=SEED)
+        names, features = recording_features(source, band, seed=SEED)
     conditions = {clip.recording_id: clip.conditions for clip in source.clips}
     return tuple(
         judge_condition(
@@ -90,3 +100,36 @@ def _combine(criteria: list[Criterion], outcomes: Outcomes, rows: Mapping[str, s
     scores, normals = np.array([one["scores"] for one in own]).T, np.array([one["normal_scores"] for one in own]).T
     together = combine(scores, normals, rule=EnsembleSettings().rule)
     return {"scores": together.tolist(), "chose": "+".join(rows[engine] for engine in members)}
+
+
+class Routed:
+    """What an onboarding does of its own accord: fit every candidate, settle on one, and score with it."""
+
+    def __init__(self, choice: Choice, make: Callable[[str], Engine]) -> None:
+        self._choice, self._make = choice, make
+        self._kept: Engine | None = None
+
+    def fit(self, target: ClipSet, source: ClipSet | None) -> Self:
+        """Fit the candidates; the router has the last word."""
+        fitted = {name: self._make(name).fit(target, source) for name in self._choice.candidates}
+        trials = {name: count_false_alarms(engine.normal_scores()) for name, engine in fitted.items()}
+        self._kept = fitted[settle(self._choice, trials)[0]]
+        return self
+
+    def decision_function(self, clips: ClipSet) -> NDArray[np.float64]:
+        """Scores of the engine that was kept, float64 (n,)."""
+        assert self._kept is not None
+        return self._kept.decision_function(clips)
+
+
+def choice_methods(data: AssetData, *, auto: str, alone: str) -> list[Method]:
+    """`routed` and `ensemble` as things to fit, for what they cost; their scores come from those of the engines."""
+    criteria = judge_criteria(data, LIMITS)
+    choice = choose_engine(criteria)
+    encoder = alone if choice.candidates == ("a",) else auto
+    found = [Method(("routed",), lambda shelf: Routed(choice, partial(new_engine, shelf, encoder)))]
+    try:
+        members = choose_engine(criteria, wanted="ensemble").members
+    except RejectedError:
+        return found
+    return [*found, Method(("ensemble",), lambda shelf: Ensemble(members, partial(new_engine, shelf, auto)))]

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import Autoencoder, BankEmbedding, Features, LogMelNeighbour, PooledDetector, hear
 from benchmarks.sets import BenchSet, Draw
-from engines.base import ClipSet
+from engines.base import ClipSet, Engine
 from engines.encoders.base import Encoder, EncoderIdentity, PatchLayer
 from engines.features import Spectrogram
+from engines.fitting import MIN_RECORDINGS
 from schemas.engine_settings import MemoryBankSettings, PrototypeSettings
 from schemas.errors import InputError, WeightsError
 
@@ -198,6 +199,21 @@ def _make_c(shelf: Shelf) -> Any:
 
     settings = PrototypeSettings(columns=shelf.columns)
     return Prototypes(settings, workers=1, lessons=shelf.keep("lessons", make=Lessons))
+
+
+def new_engine(shelf: Shelf, encoder: str, name: str, least: int = MIN_RECORDINGS) -> Engine:
+    """An engine by its letter, as the product makes it: its encoder keeps nothing of a clip."""
+    from engines.memory_banks import MemoryBanks
+    from engines.patch_memory import PatchMemory
+    from engines.prototypes import Lessons, Prototypes
+    from tasks.engines import load_encoder
+
+    if name == "a":
+        return PatchMemory(load_encoder(encoder), workers=1, least=least)
+    if name == "b":
+        return MemoryBanks(load_encoder(encoder), workers=1, least=least)
+    lessons = shelf.keep("lessons", make=Lessons)
+    return Prototypes(PrototypeSettings(columns=shelf.columns), workers=1, least=least, lessons=lessons)
 
 
 def _make_pyod(kind: Any, encoder: str, shelf: Shelf) -> Any:

@@ -70,13 +70,15 @@ elsewhere (docs/engines.md); nothing here was tuned on these test clips.
 `auc_target` and `auc_source`: that domain's normals against all anomalies; `official`: the harmonic mean of auc_source,
 auc_target and pauc. `fit` is seconds of wall clock, `score` milliseconds a clip, `peak` the highest resident memory of
 the process: measured on the set's first asset and first redraw, each method alone in a process, on one thread, with
-other jobs beside it. `routed` is the engine that the router settled on, `ensemble` all able engines together.
+other jobs beside it (PyOD's `fit` makes engine B's embeddings first, and with them B's own leave-one-out). `routed` is
+the engine that the router settled on, its `fit` that of all candidates; `ensemble` is all able engines together.
 
 **Differences** are first − second with a 95 % paired bootstrap interval (1,000 resamples, percentiles). Resampled
 jointly for both: assets (toy), redraws within an asset, and clips within class and domain, a clip having one weight in
-all redraws. With one asset the interval speaks of other recordings of that machine, not of other machines. The *best
-single* engine is the one, with its encoder, of the highest mean AUC in that table: known only afterwards, so
-it flatters."""
+all redraws. `official` is here the mean over assets of each one's harmonic mean, in the tables above one harmonic mean
+over all of them: on toy the two differ. With one asset the interval speaks of other recordings of that machine, not of
+other machines. The *best single* engine is the one, with its encoder, of the highest mean AUC in that table: known only
+afterwards, so it flatters."""
 
 
 def _set_part(name: str, found: Json) -> str:

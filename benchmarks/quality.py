@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +37,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 DECIDING = (
     "engines",
     "schemas",
+    "tasks",
     *(f"benchmarks/{name}.py" for name in ("sets", "peers", "methods", "choosing", "quality")),
 )
 """Code that decides the numbers of a record."""
@@ -61,8 +63,8 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Name of its record."""
-        asset = f"toy-{self.machine}-{self.seed}" if self.name == "toy" else self.name
+        """Name of its record, which changes with the package's bytes."""
+        asset = f"toy-{self.machine}-{self.seed}" if self.name == "toy" else f"{self.name}-{_digest_file(self.package)}"
         return f"{asset}-costs" if self.costs else asset
 
     def load(self) -> BenchSet:
@@ -76,7 +78,7 @@ def run_job(job: Job) -> Record:
     from benchmarks.methods import Shelf, methods, run_method
 
     start, bench = time.perf_counter(), _get_ready(job)
-    evidence = weigh_conditions(bench.source)
+    evidence = weigh_conditions(bench)
     shelf = Shelf(bench, true_columns(describe(len(bench.indices("pool")), bench.source, evidence)))
     rows = {"a": f"a/{job.auto}", "b": f"b/{job.auto}", "c": "c"}
     done = []
@@ -105,7 +107,7 @@ def run_job(job: Job) -> Record:
 
 def run_costs(job: Job) -> Record:
     """What each method costs at each number of shots, each in a forked process that shares nothing it makes."""
-    from benchmarks.choosing import describe, true_columns, weigh_conditions
+    from benchmarks.choosing import choice_methods, describe, true_columns, weigh_conditions
     from benchmarks.methods import Shelf, measure, methods, peak_mb, reset_peak
     from tasks.engines import load_encoder
 
@@ -113,10 +115,12 @@ def run_costs(job: Job) -> Record:
     for name, why in job.encoders:
         if not why:
             load_encoder(name)
-    columns = true_columns(describe(len(bench.indices("pool")), bench.source, weigh_conditions(bench.source)))
+    data = describe(min(job.shots), bench.source, weigh_conditions(bench))
+    columns = true_columns(data)
+    chosen = choice_methods(data, auto=job.auto, alone=job.auto_alone)
     floor = _in_fork(lambda: (reset_peak(), peak_mb())[1])
     rows = {}
-    for method in methods(dict(job.encoders), auto=job.auto):
+    for method in [*methods(dict(job.encoders), auto=job.auto), *chosen]:
         if not method.why_not(Shelf(bench, columns)):
             first = draws(bench, shots=job.shots, redraws=1)
             costs = [
@@ -179,6 +183,12 @@ def _count_clips(bench: BenchSet) -> dict[str, int]:
         "anomalies": sum(clip.is_anomaly for clip in tests),
         "source_tests": sum(not clip.is_anomaly for clip in tests),
     }
+
+
+@cache
+def _digest_file(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def code_digest() -> str:
@@ -244,11 +254,10 @@ def describe_run(
     options: argparse.Namespace, encoders: Mapping[str, str], autos: tuple[str, str], seconds: float
 ) -> dict[str, Any]:
     """What was run, on what; no path and no name of a machine."""
-    installed = {"numpy": "numpy", "scipy": "scipy", "scikit-learn": "sklearn", "torch": "torch", "pyod": "pyod"}
     return {
         "code": code_digest(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name, module in installed.items() if _is_installed(module)},
+        "packages": _find_versions(),
         "cores": os.cpu_count(),
         "processes": options.workers,
         "shots": options.shots,
@@ -306,7 +315,7 @@ def main(arguments: Sequence[str]) -> None:
     cache = (options.cache or cache_folder()) / "quality"
     out = options.out or (cache if options.quick else ROOT / "benchmarks")
     jobs, absent = plan_jobs(options, encoders, autos)
-    records = run_all(jobs, cache / _settings_name(options, encoders), workers=options.workers)
+    records = run_all(jobs, cache / _settings_name(options, encoders, autos), workers=options.workers)
     sets = {name: _summarize(name, jobs, records, autos[0]) for name in options.sets if name not in absent}
     seconds = sum(record["seconds"] for record in records)
     summary = {
@@ -319,8 +328,14 @@ def main(arguments: Sequence[str]) -> None:
     print(f"wrote quality.md and quality.json into {out}")
 
 
-def _settings_name(options: argparse.Namespace, encoders: Mapping[str, str]) -> str:
-    said = json.dumps([options.shots, options.redraws, list(encoders.items())])
+def _find_versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers, as far as they are installed."""
+    modules = {"numpy": "numpy", "scipy": "scipy", "scikit-learn": "sklearn", "torch": "torch", "pyod": "pyod"}
+    return {name: metadata.version(name) for name, module in modules.items() if _is_installed(module)}
+
+
+def _settings_name(options: argparse.Namespace, encoders: Mapping[str, str], autos: tuple[str, str]) -> str:
+    said = json.dumps([options.shots, options.redraws, list(encoders.items()), autos, _find_versions()])
     return f"{code_digest()}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import methods, peers, quality, sets
+from benchmarks import choosing, methods, peers, quality, sets
 from benchmarks.intervals import Asset, Bootstrap, Scored, ranking, weighted_auc
 from benchmarks.page import BEGIN, END, write_page
 from benchmarks.peers import Autoencoder, BankEmbedding, Features, LogMelNeighbour, PooledDetector, hear
@@ -319,7 +319,7 @@ def test_a_job_that_is_in_the_cache_is_not_run_again(tmp_path: Path, monkeypatch
 
 def test_a_package_that_is_not_here_is_told_not_run(tmp_path: Path) -> None:
     options = quality.parse(["--sets", "motor", "toy", "--machines", "fan", "--data", str(tmp_path)])
-    jobs, absent = quality.plan_jobs(options, ENCODERS, "logmel")
+    jobs, absent = quality.plan_jobs(options, ENCODERS, ("logmel", "lite0"))
     assert absent == {"motor": "not run: motor.zip is not here"}
     assert [job.title for job in jobs] == ["toy-fan-0-costs", "toy-fan-0", "toy-fan-1", "toy-fan-2"]
 
@@ -335,3 +335,26 @@ def test_a_failure_in_a_fork_is_told() -> None:
     assert quality._in_fork(lambda: 7) == 7
     with pytest.raises(RuntimeError, match="its cost was measured"):
         quality._in_fork(lambda: 1 / 0)
+
+
+def test_the_record_of_a_package_changes_with_its_bytes(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.zip", tmp_path / "b.zip"
+    one.write_bytes(b"one")
+    other.write_bytes(b"other")
+    titles = {make_job(name="motor", package=str(path)).title for path in (one, other)}
+    assert len(titles) == 2
+
+
+def test_routed_and_ensemble_cost_what_fitting_their_engines_costs(bench: sets.BenchSet, draw: sets.Draw) -> None:
+    enough = choosing.RoutingSettings(min_source=5)
+    data = choosing.describe(draw.shots, bench.source, ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "LIMITS", enough)
+        routed, ensemble = choosing.choice_methods(data, auto="logmel", alone="logmel")
+        (alone,) = choosing.choice_methods(choosing.describe(3, None, ()), auto="logmel", alone="logmel")
+    support, tests = bench.clip_set(draw.support), bench.clip_set(draw.tests)
+    b = MemoryBanks(LogMelEncoder(), workers=1).fit(support, bench.source).decision_function(tests)
+    shelf = methods.Shelf(bench)
+    np.testing.assert_array_equal(routed.make(shelf).fit(support, bench.source).decision_function(tests), b)
+    assert ensemble.make(shelf).fit(support, bench.source).member_names == ("a", "b")
+    assert alone.make(shelf).fit(support, None).decision_function(tests).shape == b.shape
