@@ -36,7 +36,7 @@ def list_encoders(as_json: AsJson = False) -> None:
 
     rows = _describe_all()
     if as_json:
-        print_json({"encoders": rows, "auto": next((row["name"] for row in rows if row["auto"]), None)})
+        print_json({"encoders": rows})
     else:
         _print_rows(rows)
 
@@ -97,7 +97,9 @@ def _describe_all() -> list[dict[str, Any]]:
     from tasks.weights import weights_status
 
     states = {name: weights_status(name) for name in ENCODERS}
-    taken = next((name for name in ENCODERS_BEST_FIRST if states[name].here), None)
+    # As `choose_encoder` does, without loading any.
+    alone = next(name for name in ENCODERS_BEST_FIRST if states[name].here)
+    taken = {"a": alone, "b": "logmel", "ensemble": "logmel"}
     return [
         {
             "name": name,
@@ -106,25 +108,27 @@ def _describe_all() -> list[dict[str, Any]]:
             "source": state.source,
             "sha256": state.sha256,
             "seconds_per_clip": COST_S[name],
-            "auto": name == taken,
-            "in_auto": name in ENCODERS_BEST_FIRST,
+            "auto_for": [engine for engine, taker in taken.items() if taker == name],
         }
         for name, state in states.items()
     ]
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from tasks.engine_names import engine_name
+
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("encoder", "weights", "a clip of 10 s", "chosen by auto"):
+    for heading in ("encoder", "weights", "a clip of 10 s", "chosen by auto for"):
         table.add_column(heading)
     for row in rows:
         here = "[green]here[/]" if row["here"] else "[yellow]absent[/]"
-        auto = "[bold]yes[/]" if row["auto"] else "if the above are absent" if row["in_auto"] else "only when asked for"
-        table.add_row(row["name"], here, f"{row['seconds_per_clip']:g} s", auto)
+        engines = ", ".join(map(engine_name, row["auto_for"]))
+        table.add_row(row["name"], here, f"{row['seconds_per_clip']:g} s", engines or "only when asked for")
     stdout.print(table)
     for row in rows:
         where = f" in {row['place']}" if row["here"] and row["place"] else ""
         _say(f"  {row['name']}: {row['source'] or 'nothing fetched yet'}{where}")
+    _say("Engine C hears by a network of its own; where it is on trial, the engines beside it hear as B does.")
     _say("ast is never chosen by auto: its quality on machine sounds was not measured here.")
 
 

@@ -59,10 +59,12 @@ def withdraw(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> Non
 
 def _set_consent(name: str, store: str | None, *, share_source: bool, as_json: bool) -> None:
     from deployments.printing import print_json
-    from tasks.sharing import set_consent
+    from tasks.sharing import require_customer, set_consent
     from tasks.store import open_store
 
-    changed = set_consent(open_store(store or Environment().store), name, share_source=share_source)
+    opened = open_store(store or Environment().store)
+    require_customer(opened, name)
+    changed = set_consent(opened, name, share_source=share_source)
     if as_json:
         print_json({"customer": name, "share_source": share_source, "changed": changed})
         return

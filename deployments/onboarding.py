@@ -85,7 +85,10 @@ def _run_flow(source: str, customer: str, store: str, settings: OnboardSettings,
             return onboard(source, customer, store, settings, dry_run=dry_run, return_state=True)
     except RuntimeError as error:
         # What a step raises comes back in the state; this is Prefect failing to start or to keep its database.
-        raise EnvironmentFault(f"Prefect cannot run here: {error}; look at PREFECT_HOME and the disk") from error
+        raise EnvironmentFault(
+            f"Prefect cannot run here: {error}; on a busy machine try again, or start a server (prefect server start)"
+            " and set PREFECT_API_URL; else look at PREFECT_HOME and the disk"
+        ) from error
 
 
 def _check_server(url: str) -> None:

@@ -6,10 +6,12 @@ A customer's accepted normals serve its own plants always, another customer's on
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.errors import InputError
 from tasks import keys
 from tasks.store import ObjectStore
 
@@ -43,6 +45,30 @@ def set_consent(store: ObjectStore, customer: str, *, share_source: bool) -> boo
             return False
         store.put_model(key, Consent(share_source=share_source, changes=before.changes + 1))
         return True
+
+
+def require_customer(store: ObjectStore, customer: str) -> None:
+    """Nothing, where the customer has sent a package before.
+
+    A misspelt name would seem to withdraw what goes on being shared.
+
+    Raises
+    ------
+    UsageError
+        The customer's name cannot be used in the store.
+    InputError
+        The store holds no package of the customer; the message names those that are spelt alike, or all.
+    """
+    known = sorted({key.split("/")[1] for key in store.list_keys("raw/")})
+    if keys.check_customer(customer) in known:
+        return
+    near = difflib.get_close_matches(customer, known, n=3)
+    if not known:
+        raise InputError(f"{store.url} holds no packages; onboard one, or give another --store")
+    raise InputError(
+        f"{store.url} holds no package of customer {customer}; "
+        + (f"did you mean {' or '.join(near)}?" if near else f"its customers are {', '.join(known)}")
+    )
 
 
 def _read_consent(store: ObjectStore, customer: str) -> Consent:

@@ -49,27 +49,30 @@ def said(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+AUTO = {"ast": [], "lite0": ["a"], "logmel": ["b", "ensemble"]}
+
+
 def test_the_list_says_what_is_here_and_what_auto_takes(checkpoint: Path, cache: Path) -> None:
     before = said("list")
-    assert before["auto"] == "lite0"
+    assert {row["name"]: row["auto_for"] for row in before["encoders"]} == AUTO
     assert {row["name"]: row["here"] for row in before["encoders"]} == {"ast": False, "lite0": True, "logmel": True}
     said("fetch", "ast", "--from", str(checkpoint))
     after = said("list")
     (ast,) = (row for row in after["encoders"] if row["name"] == "ast")
     assert (ast["here"], ast["place"], ast["source"]) == (True, str(cache / "ast"), str(checkpoint))
-    assert not ast["in_auto"]
-    assert after["auto"] == "lite0"
+    assert {row["name"]: row["auto_for"] for row in after["encoders"]} == AUTO
 
 
 def test_without_lite0_auto_takes_logmel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.weights.LITE0_PACKAGE", "no_such_package_of_weights")
-    assert said("list")["auto"] == "logmel"
+    (logmel,) = (row for row in said("list")["encoders"] if row["name"] == "logmel")
+    assert logmel["auto_for"] == ["a", "b", "ensemble"]
 
 
 def test_the_list_for_a_person_says_why_ast_waits_to_be_asked() -> None:
     shown = alp_encoder("list").stdout
     assert re.search(r"ast +absent .*only when asked for", shown)
-    assert re.search(r"lite0 +here .*yes", shown)
+    assert re.search(r"lite0 +here .* A *\n", shown)
     assert "not measured" in shown
 
 

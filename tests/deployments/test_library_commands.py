@@ -72,6 +72,13 @@ def test_sharing_and_withdrawing_say_what_they_mean(alp: Alp, store: str) -> Non
     assert seen() == []
 
 
+def test_a_misspelt_customer_is_not_said_to_have_withdrawn(alp: Alp, store: str) -> None:
+    for command in ("share", "withdraw"):
+        done = alp("library", command, "acmee", "--store", store)
+        assert done.returncode == 3
+        assert "did you mean acme?" in done.stderr
+
+
 def test_an_asset_is_shown_with_its_champion(alp: Alp, store: str) -> None:
     state = json.loads(alp("asset", "show", "pump-00", "--customer", "acme", "--store", store, "--json").stdout)
     assert state["champion"]["engine"] == "a"
