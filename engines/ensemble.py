@@ -17,13 +17,14 @@ G. C. Tiao, Bayesian Inference in Statistical Analysis, 1973 (Student's predicti
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import stats
 
 from engines.base import ClipSet, Engine, Progress
@@ -69,7 +70,8 @@ def combine(
     scores
         float64 (m, k): a column an engine.
     normal_scores
-        float64 (n, k): each engine's leave-one-out scores of the same normals.
+        float64 (n, k): a column an engine, its leave-one-out scores of the n normals. Each column is read by itself and
+        may stand in an order of its own: what is in one row need not be one normal's.
     rule
         Which of the engines' −log10 p is the score; see the module.
     """
@@ -106,6 +108,8 @@ class Ensemble(Engine):
     ) -> None:
         if len(members) < 2:
             raise UsageError(f"an ensemble of {len(members)} engine is none; name two or more")
+        if twice := _named_twice(members):
+            raise UsageError(f"an ensemble names engine {twice.upper()} twice; name each engine once")
         self.member_names = members
         self.settings = settings or EnsembleSettings()
         self.members: dict[str, Engine] = {}
@@ -191,7 +195,7 @@ class Ensemble(Engine):
         Raises
         ------
         InputError
-            A file is absent or of another format.
+            A file is absent or of another format, names a member twice, or does not fit the members.
         """
         card = read_card(folder, _Card, engine=cls.name)
         engine = cls(card.members, make, card.settings)
@@ -209,6 +213,11 @@ class Ensemble(Engine):
             raise UsageError("the ensemble has no members yet; call fit or load first")
 
 
+def _named_twice(members: tuple[str, ...]) -> str | None:
+    """The first member that is there more than once."""
+    return next((name for name, count in Counter(members).items() if count > 1), None)
+
+
 def _tell(progress: Progress | None, clips: int) -> None:
     if progress and clips:
         progress(clips)
@@ -224,3 +233,10 @@ class _Card(BaseModel):
     settings: EnsembleSettings
     members: tuple[Annotated[str, Field(pattern="^[abc]$")], ...] = Field(min_length=2)
     normal_scores_method: str
+
+    @field_validator("members")
+    @classmethod
+    def _name_each_once(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := _named_twice(members):
+            raise ValueError(f"engine {twice.upper()} is named twice")
+        return members

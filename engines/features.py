@@ -20,7 +20,7 @@ from scipy.fft import rfft
 from scipy.sparse import csr_array
 
 from schemas.engine_settings import LogMelSettings
-from schemas.errors import InputError
+from schemas.errors import InputError, UsageError
 
 WIDE_BAND_HZ = 8_000.0
 """The band that `LogMelSettings.window_s` is meant for."""
@@ -163,17 +163,21 @@ def log_mel(
 
 @dataclass(frozen=True, eq=False)
 class BandMoments:
-    """Sums over the frames of one clip: what band statistics are made of, so that a clip can be left out."""
+    """Sums over the frames of one clip: what band statistics are made of, so that a clip can be left out.
 
-    frames: int
+    `frames` int64 (bands,), `total` and `squares` float64 (bands,) are 0 in bands that the clip does not hold.
+    """
+
+    frames: NDArray[np.int64]
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
 
     @classmethod
     def of(cls, spectrogram: Spectrogram) -> Self:
-        """Sums of one spectrogram, float64 (bands,)."""
-        values = spectrogram.values.astype(np.float64)
-        return cls(values.shape[1], values.sum(axis=1), np.square(values).sum(axis=1))
+        """Sums of one spectrogram in dB."""
+        values, held = spectrogram.values.astype(np.float64), spectrogram.band_mask
+        frames = values.shape[1] * held.astype(np.int64)
+        return cls(frames, values.sum(axis=1) * held, np.square(values).sum(axis=1) * held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,9 +189,20 @@ class BandStatistics:
 
     @classmethod
     def of(cls, moments: Iterable[BandMoments], *, std_floor_db: float) -> Self:
-        """Statistics over all frames of all clips; `std` is at least `std_floor_db`."""
+        """Statistics of each band over all frames of the clips that hold it; `std` is at least `std_floor_db`.
+
+        Raises
+        ------
+        UsageError
+            There are bands that no clip holds.
+        """
         clips = list(moments)
-        frames = sum(clip.frames for clip in clips)
+        frames = np.sum([clip.frames for clip in clips], axis=0)
+        if not frames.all():
+            raise UsageError(
+                f"{np.count_nonzero(frames == 0)} of {frames.size} bands are held by none of {len(clips)} clips; "
+                "hear the clips up to the band that the widest of them holds"
+            )
         mean = np.sum([clip.total for clip in clips], axis=0) / frames
         variance = np.sum([clip.squares for clip in clips], axis=0) / frames - np.square(mean)
         return cls(mean, np.maximum(np.sqrt(np.maximum(variance, 0.0)), std_floor_db))

@@ -48,6 +48,15 @@ def name_method(folds: Sequence[set[str]]) -> str:
     return "leave_one_out" if all(len(fold) == 1 for fold in folds) else f"{len(folds)}_fold"
 
 
+def shared_band(target: ClipSet, indices: Sequence[int], source: ClipSet) -> float:
+    """The band in Hz that the targets at `indices` hold, as far as at least one source clip holds it too.
+
+    Beyond it there is nothing to standardize a target by.
+    """
+    held_by_target = min(target.clips[i].bandwidth_hz for i in indices)
+    return min(held_by_target, max(clip.bandwidth_hz for clip in source.clips))
+
+
 def hear(encoder: Encoder, clip: Clip, waveform: NDArray[np.float32], bandwidth_hz: float) -> Spectrogram:
     """What the encoder hears of a clip up to `bandwidth_hz`.
 

@@ -1,6 +1,7 @@
 """Engine B, two memory banks: how far is a clip from the nearest source normal, and how far from the nearest target?
 
-1. Log-mel over the band that all target normals hold; each band standardized by the source normals.
+1. Log-mel over the band that all target normals hold, and at least one of the source; each band standardized by the
+   source normals that hold it.
 2. An encoder's patches are pooled over time, row by row of frequency: mean and standard deviation of every dimension.
    Each is scaled by how much source normals vary in it, layers count equally, and the deviations make up
    `spread_share` of a squared distance: one embedding a clip.
@@ -43,7 +44,16 @@ from engines.banks import (
 from engines.base import ClipSet, Engine, Progress, recording_scores
 from engines.encoders.base import Encoder
 from engines.features import BandMoments, BandStatistics, Spectrogram
-from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, hear, name_method, require_normals, require_rate
+from engines.fitting import (
+    MIN_RECORDINGS,
+    by_clip_id,
+    folds,
+    hear,
+    name_method,
+    require_normals,
+    require_rate,
+    shared_band,
+)
 from engines.saving import EncoderCard, Tensors, read_card, write_card
 from engines.workers import WorkDone, Workers
 from schemas.engine_settings import MemoryBankSettings
@@ -135,8 +145,8 @@ class MemoryBanks(Engine):
         normals, others = by_clip_id(target), by_clip_id(_require_source(source, target, self.settings))
         left_out = folds(target.recordings, self.settings.max_refits)
         kept = [[i for i, clip in enumerate(normals.clips) if clip.recording_id not in fold] for fold in left_out]
-        bands = [_shared_band(normals, indices, others) for indices in kept]
-        whole = _shared_band(normals, range(len(normals)), others)
+        bands = [shared_band(normals, indices, others) for indices in kept]
+        whole = shared_band(normals, range(len(normals)), others)
         scores = np.empty(len(normals))
         with Workers(self._workers) as workers:
             work = len({whole, *bands}) * (len(normals) + 2 * len(others))
@@ -282,13 +292,13 @@ class _Trainer:
         Spectrograms are heard again afterwards and not kept: those of 2000 clips would fill half a gigabyte.
         """
 
-        def moments(index: int) -> tuple[BandMoments, NDArray[np.bool_]]:
+        def moments(index: int) -> BandMoments:
             heard = self._hear(self._source, index, bandwidth_hz)
             self._done.add(1)
-            return BandMoments.of(heard), heard.band_mask
+            return BandMoments.of(heard)
 
         every = self._workers.map(moments, range(len(self._source)))
-        return _statistics_of_held(every, std_floor_db=self._settings.std_floor_db)
+        return BandStatistics.of(every, std_floor_db=self._settings.std_floor_db)
 
     def _pool_all(
         self, clips: ClipSet, statistics: BandStatistics, bandwidth_hz: float
@@ -406,23 +416,6 @@ def _require_source(source: ClipSet | None, target: ClipSet, settings: MemoryBan
     drawn = sorted(found, key=lambda name: hashlib.sha256(f"{settings.seed}|{name}".encode()).digest())
     kept = set(drawn[: settings.max_source])
     return source.subset([i for i, clip in enumerate(source.clips) if clip.recording_id in kept])
-
-
-def _shared_band(target: ClipSet, indices: Sequence[int], source: ClipSet) -> float:
-    """The band in Hz that the targets at `indices` hold, as far as at least one source clip holds it too."""
-    held_by_target = min(target.clips[i].bandwidth_hz for i in indices)
-    return min(held_by_target, max(clip.bandwidth_hz for clip in source.clips))
-
-
-def _statistics_of_held(
-    clips: Sequence[tuple[BandMoments, NDArray[np.bool_]]], *, std_floor_db: float
-) -> BandStatistics:
-    """Band statistics over the clips that hold each band, from moments and masks, bool (bands,)."""
-    frames = np.sum([moments.frames * mask for moments, mask in clips], axis=0)
-    mean = np.sum([moments.total * mask for moments, mask in clips], axis=0) / frames
-    squares = np.sum([moments.squares * mask for moments, mask in clips], axis=0) / frames
-    variance = np.maximum(squares - np.square(mean), 0.0)
-    return BandStatistics(mean, np.maximum(np.sqrt(variance), std_floor_db))
 
 
 def _pool(encoder: Encoder, heard: Spectrogram, max_image_s: float) -> tuple[NDArray[np.float64], list[int]]:

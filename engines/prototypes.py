@@ -1,6 +1,7 @@
 """Engine C, prototypes learned from metadata: how far is a clip from what the asset's conditions sound like?
 
-1. Log-mel over the band that all target normals hold; each band standardized by the source normals' mean and deviation.
+1. Log-mel over the band that all target normals hold, and at least one of the source; each band standardized by the
+   mean and deviation of the source normals that hold it.
 2. A small network learns, by episodes on source normals alone, to tell the values of each condition column apart
    (`engines.episodes`).
 3. Every clip is cut into overlapping crops as long as those it learnt from; each crop is a point in the network's
@@ -39,7 +40,7 @@ from engines.banks import Spread
 from engines.base import Clip, ClipSet, Engine, Progress, recording_scores
 from engines.episodes import Footage, Network, Sampler, Task, finetune, train
 from engines.features import BandMoments, BandStatistics, FrameGrid, Spectrogram, log_mel
-from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, name_method, require_normals, require_rate
+from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, name_method, require_normals, require_rate, shared_band
 from engines.saving import Tensors, read_card, write_card
 from engines.workers import WorkDone, Workers
 from schemas.engine_settings import PrototypeSettings
@@ -337,7 +338,7 @@ class _Trainer:
 
     def fit(self, indices: Sequence[int]) -> tuple[Model, int]:
         """The model of the target's clips at `indices`, and of nothing else of it; and the episodes trained."""
-        band = min(self._target.clips[i].bandwidth_hz for i in indices)
+        band = shared_band(self._target, indices, self._source)
         lesson = self._learn(band)
         heard = self._hear_target(band)
         if self._settings.adapt == "finetune":

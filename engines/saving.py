@@ -68,18 +68,33 @@ def write_card(card: BaseModel, folder: Path) -> None:
 def read_card(folder: Path, kind: type[CardT], *, engine: str) -> CardT:
     """`engine.json` of a saved engine.
 
+    `engine` names in messages whose card it should be: a letter, `ensemble`, or `any`.
+
     Raises
     ------
     InputError
-        It is absent, or not one of `kind`.
+        It is absent, or not one of `kind`; the first field that is wrong is named.
     """
     path = folder / CARD
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} is absent; this folder holds no saved engine") from error
+        raise InputError(f"{path} is absent: this folder holds no saved engine; refit the asset") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no model of engine {engine.upper()} that this version reads: {error}") from error
+        what = "any engine" if engine == "any" else f"engine {engine.upper()}"
+        raise InputError(
+            f"{path} is no model of {what} that this version reads: {_first_fault(error)}; refit the asset"
+        ) from error
+
+
+def _first_fault(error: ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong in one line: a field with its fault, or why the file is no text or no JSON."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start}"
+    fault = error.errors(include_url=False)[0]
+    message = fault["msg"].removeprefix("Value error, ")
+    field = ".".join(str(part) for part in fault["loc"])
+    return f"field {field!r}: {message}" if field else message
 
 
 class Tensors:

@@ -15,7 +15,7 @@ from engines.encoders.base import Encoder
 from engines.ensemble import Ensemble
 from engines.memory_banks import MemoryBanks
 from engines.patch_memory import PatchMemory
-from engines.prototypes import Prototypes
+from engines.prototypes import Lessons, Prototypes
 from schemas.engine_settings import MemoryBankSettings, PatchMemorySettings, PrototypeSettings
 from schemas.errors import InputError, UsageError, WeightsError
 
@@ -77,24 +77,36 @@ def prototypes(_: Encoder, source: ClipSet) -> Maker:
     )
 
 
-def ensemble(encoder: Encoder, source: ClipSet) -> Maker:
-    kinds = {"a": patch_memory(encoder, source), "b": memory_banks(encoder, source)}
-
-    def new(*, seed: int = 0, **options: Any) -> Engine:
-        return Ensemble(("a", "b"), lambda name, least: kinds[name].new(seed=seed, least=least, **options))
-
-    def load_member(folder: Path) -> Engine:
-        return kinds[folder.name].load(folder)
-
-    return Maker(
-        new,
-        lambda folder: Ensemble.load(folder, load_member, lambda name, least: kinds[name].new()),
-        source,
-        readings=len(kinds),
-    )
+SINGLE = {"a": patch_memory, "b": memory_banks, "c": prototypes}
 
 
-ENGINES = {"a": patch_memory, "b": memory_banks, "c": prototypes, "ensemble": ensemble}
+def ensemble(*members: str) -> Callable[[Encoder, ClipSet], Maker]:
+    """An ensemble of those engines; what C learns from the source is shared by all fits of one ensemble."""
+
+    def make(encoder: Encoder, source: ClipSet) -> Maker:
+        kinds = {name: SINGLE[name](encoder, source) for name in members}
+
+        def new(*, seed: int = 0, **options: Any) -> Engine:
+            shared = {"c": {"lessons": Lessons()}}
+            return Ensemble(
+                members,
+                lambda name, least: kinds[name].new(seed=seed, least=least, **options, **shared.get(name, {})),
+            )
+
+        def load_member(folder: Path) -> Engine:
+            return kinds[folder.name].load(folder)
+
+        return Maker(
+            new,
+            lambda folder: Ensemble.load(folder, load_member, lambda name, least: kinds[name].new()),
+            source,
+            readings=len(kinds),
+        )
+
+    return make
+
+
+ENGINES = SINGLE | {"ensemble of a and b": ensemble("a", "b"), "ensemble of a and c": ensemble("a", "c")}
 
 
 @pytest.fixture(scope="module")

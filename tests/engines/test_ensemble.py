@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from engines.encoders.logmel import LogMelEncoder
 from engines.ensemble import Ensemble, combine, log_p_values
+from engines.patch_memory import PatchMemory
 from schemas.errors import InputError, UsageError
 
 
@@ -49,6 +55,13 @@ def test_by_majority_it_rings_exactly_when_more_than_half_of_the_engines_do() ->
     assert ((combine(scores, normals) > 1.5) == (ringing >= 2)).all()
 
 
+def test_each_engine_s_normal_scores_may_stand_in_an_order_of_their_own() -> None:
+    rng = np.random.default_rng(5)
+    scores, normals = rng.normal(size=(50, 3)), rng.normal(size=(10, 3))
+    shuffled = rng.permuted(normals, axis=0)
+    np.testing.assert_allclose(combine(scores, shuffled), combine(scores, normals), rtol=1e-12)
+
+
 def test_equal_normal_scores_still_give_finite_scores() -> None:
     found = combine(np.array([[1.0, 2.0], [5.0, 5.0]]), np.full((4, 2), 1.0))
     assert np.isfinite(found).all()
@@ -70,3 +83,19 @@ def test_a_single_normal_score_has_no_spread() -> None:
 def test_an_ensemble_of_one_is_refused() -> None:
     with pytest.raises(UsageError, match="two or more"):
         Ensemble(("a",), lambda name, least: pytest.fail(name))
+
+
+def test_an_ensemble_that_names_an_engine_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="names engine B twice"):
+        Ensemble(("b", "a", "b"), lambda name, least: pytest.fail(name))
+
+
+def test_a_card_that_names_an_engine_twice_is_refused_by_name(machine: Any, tmp_path: Path) -> None:
+    def make(name: str, least: int) -> PatchMemory:
+        return PatchMemory(LogMelEncoder(), workers=1, least=least)
+
+    Ensemble(("a", "b"), make).fit(machine.normals(3)).save(tmp_path)
+    path = tmp_path / "engine.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"members": ["b", "b"]}))
+    with pytest.raises(InputError, match=r"engine\.json.*field 'members': engine B is named twice; refit the asset$"):
+        Ensemble.load(tmp_path, lambda folder: PatchMemory.load(folder, LogMelEncoder()), make)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from engines.features import BandMoments, BandStatistics, FrameGrid, Spectrogram, _mel_filters, log_mel
 from schemas.engine_settings import LogMelSettings
-from schemas.errors import InputError
+from schemas.errors import InputError, UsageError
 
 RATE = 16_000
 SETTINGS = LogMelSettings()
@@ -114,6 +114,23 @@ def test_bands_above_what_a_clip_holds_are_masked_and_read_as_the_normals_mean()
     values = statistics.standardize(narrow).values
     assert (values[~narrow.band_mask] == 0).all()
     assert (values[narrow.band_mask] != 0).any()
+
+
+def test_band_statistics_are_of_the_clips_that_hold_each_band() -> None:
+    wide, narrow = hear(noise(0)), hear(noise(1) + tone(6000), held_hz=2000.0)
+    held = narrow.band_mask
+    both = BandStatistics.of(map(BandMoments.of, (wide, narrow)), std_floor_db=0.1)
+    alone = BandStatistics.of([BandMoments.of(wide)], std_floor_db=0.1)
+    np.testing.assert_array_equal(both.mean[~held], alone.mean[~held])
+    np.testing.assert_array_equal(both.std[~held], alone.std[~held])
+    frames = np.concatenate([wide.values, narrow.values], axis=1)[held]
+    np.testing.assert_allclose(both.mean[held], frames.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(both.std[held], frames.std(axis=1), rtol=1e-4)
+
+
+def test_bands_that_no_clip_holds_have_no_statistics() -> None:
+    with pytest.raises(UsageError, match="held by none of 1 clips"):
+        BandStatistics.of([BandMoments.of(hear(noise(0), held_hz=2000.0))], std_floor_db=0.1)
 
 
 def test_pieces_are_equal_within_a_frame_and_hold_every_frame_once() -> None:

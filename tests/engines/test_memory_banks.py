@@ -177,6 +177,13 @@ def test_bands_that_a_source_clip_does_not_hold_teach_nothing(encoder: Encoder, 
     assert all(np.isfinite(array).all() for array in learnt[0].values())
 
 
+def test_a_band_that_no_source_clip_holds_is_not_heard(machine: Any) -> None:
+    source = of_band("s", [machine.recording(500 + seed) for seed in range(4)], [4000.0] * 4)
+    waveforms = [machine.recording(seed) for seed in range(4)]
+    wide, narrow = (fitted(of_band("t", waveforms, [band] * 4), source) for band in (8000.0, 4000.0))
+    np.testing.assert_array_equal(wide.normal_scores(), narrow.normal_scores())
+
+
 def test_leaving_the_narrowest_target_out_widens_the_band(machine: Any, source: ClipSet) -> None:
     waveforms = [machine.recording(seed) for seed in range(4)]
     target = of_band("t", waveforms, [4000.0, 8000.0, 8000.0, 8000.0])

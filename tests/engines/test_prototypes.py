@@ -302,6 +302,30 @@ def test_the_left_out_recording_does_not_set_the_band(machine: Any, source: Clip
     assert fit(target.subset([0, 1, 3]), source).decision_function(target.subset([2]))[0] == engine.normal_scores()[2]
 
 
+def of_band(waveforms: Sequence[NDArray[np.float32]], bands: Sequence[float]) -> ClipSet:
+    """Recordings that hold so much each, every second one of the other condition."""
+    known = conditions(len(bands))
+    clips = [Clip(f"c{i:02d}", f"c{i:02d}", 16_000, band, known[i]) for i, band in enumerate(bands)]
+    return ClipSet(clips, lambda i: waveforms[i])
+
+
+def test_bands_that_a_source_clip_does_not_hold_teach_nothing(machine: Any, target: ClipSet, tmp_path: Path) -> None:
+    waveforms = [machine.recording(500 + seed, speed=1.0 + 0.5 * (seed % 2)) for seed in range(12)]
+    loud = [machine.whistling(waveforms[0], frequency_hz=6000.0), *waveforms[1:]]
+    learnt = [tables(fit(target, of_band(sounds, [4000.0] + [8000.0] * 11)), tmp_path) for sounds in (waveforms, loud)]
+    for name in ("bands.mean", "bands.std"):
+        high = slice(-20, None)
+        np.testing.assert_array_equal(learnt[0][name][high], learnt[1][name][high])
+    assert all(np.isfinite(array).all() for array in learnt[0].values())
+
+
+def test_a_band_that_no_source_clip_holds_is_not_heard(machine: Any) -> None:
+    source = of_band([machine.recording(500 + seed, speed=1.0 + 0.5 * (seed % 2)) for seed in range(12)], [4000.0] * 12)
+    waveforms = [machine.recording(i) for i in range(4)]
+    wide, narrow = (fit(of_band(waveforms, [band] * 4), source) for band in (8000.0, 4000.0))
+    np.testing.assert_array_equal(wide.normal_scores(), narrow.normal_scores())
+
+
 def test_clips_of_any_lengths_are_learnt_from_and_scored(machine: Any) -> None:
     lengths = [1.0, 2.0, 0.3, 1.5, 3.0, 1.0, 1.0, 2.0, 1.0, 1.0]
     source = ClipSet.from_arrays([machine.recording(i, s) for i, s in enumerate(lengths)], conditions=conditions(10))
