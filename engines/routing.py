@@ -31,7 +31,7 @@ from schemas.settings import EngineChoice, RoutingSettings
 MIN_TARGET_NORMALS = 3
 """Recordings every engine needs: two to learn from when the third is left out, with something to compare between."""
 ENGINES = ("a", "b", "c")
-"""From the one that needs least to the one that is best where it can be had."""
+"""From the one that needs least of the data to the one that needs most."""
 TRIAL_RINGS = 0.1
 """Normals, of all held out in a trial, that ring on average if scores are normally distributed: one in ten trials."""
 MAX_NAMED = 5
@@ -105,8 +105,9 @@ def choose_engine(criteria: Sequence[Criterion], *, wanted: EngineChoice = "auto
     ------
     RejectedError
         No engine's criteria are met, or not those of the engine that was asked for; an ensemble of less than two.
+        The message says why; `advise` says what would help.
     """
-    able = tuple(engine for engine in ENGINES if not _unmet(criteria, engine))
+    able = _able(criteria)
     if wanted == "ensemble":
         return _choose_ensemble(criteria, able)
     if wanted != "auto":
@@ -118,8 +119,19 @@ def choose_engine(criteria: Sequence[Criterion], *, wanted: EngineChoice = "auto
     best = able[-1]
     better = ENGINES[: ENGINES.index(best) : -1]
     why_none = [sentence for engine in better for sentence in _why_not(criteria, engine)]
-    reason = "; ".join([f"engine {best.upper()} is the best that the data carry", *why_none])
+    reason = "; ".join([f"engine {best.upper()} is the highest that the data carry", *why_none])
     return Choice(best, reason, able[::-1] if best == "c" else (best,))
+
+
+def advise(criteria: Sequence[Criterion], *, wanted: EngineChoice) -> list[str]:
+    """What to do where `choose_engine` refuses: a sentence for each thing that is missing, and what can be had now.
+
+    Of several engines that could be made able, the one that needs least.
+    """
+    able = _able(criteria)
+    engine = wanted if wanted in ENGINES else next(each for each in ENGINES if each not in able)
+    remedies = [_remedy(criterion) for criterion in _unmet_criteria(criteria, engine)]
+    return [*remedies, *([f"or ask for auto, which takes {able[-1].upper()} now"] if able else [])]
 
 
 def settle(choice: Choice, trials: Mapping[str, FalseAlarms]) -> tuple[str, list[Criterion]]:
@@ -149,7 +161,7 @@ def explain_settled(choice: Choice, engine: str, trial: Sequence[Criterion]) -> 
     """The reason for the engine that keeps the asset, after `settle`."""
     if not trial:
         return choice.reason
-    best = f"engine {engine.upper()} is the best that the data carry"
+    best = f"engine {engine.upper()} is the highest that the data carry"
     return "; ".join([best, *(criterion.sentence for criterion in trial)])
 
 
@@ -211,8 +223,27 @@ def _choose_ensemble(criteria: Sequence[Criterion], able: tuple[str, ...]) -> Ch
 
 def _unmet(criteria: Sequence[Criterion], engine: str) -> list[str]:
     """Why an engine cannot be had: the sentences of its decisive criteria that are not met."""
-    mine = [criterion for criterion in criteria if criterion.engine == engine and criterion.decisive]
-    return [criterion.sentence for criterion in mine if not criterion.met]
+    return [criterion.sentence for criterion in _unmet_criteria(criteria, engine)]
+
+
+def _unmet_criteria(criteria: Sequence[Criterion], engine: str) -> list[Criterion]:
+    return [each for each in criteria if each.engine == engine and each.decisive and not each.met]
+
+
+def _able(criteria: Sequence[Criterion]) -> tuple[str, ...]:
+    return tuple(engine for engine in ENGINES if not _unmet(criteria, engine))
+
+
+def _remedy(criterion: Criterion) -> str:
+    """What would meet a decisive criterion."""
+    missing = math.ceil(criterion.limit - criterion.value)
+    wanting = {
+        "target_normals": f"record {missing} more normals of this machine",
+        "source_normals": f"onboard {missing} more source normals, of other machines of its type or other domains",
+        "condition_columns": f"fill in {missing} more condition columns of the source, as conditions truly were",
+        "allowed": "take it off routing.forbid in the settings",
+    }
+    return f"for {criterion.engine.upper()}: {wanting[criterion.name]}"
 
 
 def _why_not(criteria: Sequence[Criterion], engine: str) -> list[str]:

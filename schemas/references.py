@@ -161,9 +161,12 @@ class Model(Reference):
 
     asset: Asset
     version: str = Field(description="Hash of the normals, the settings and the code it was fitted with.")
-    prefix: str = Field(description="Folder of engine.json, tensors and threshold.json.")
+    prefix: str = Field(description="Folder of engine.json, tensors, caveats.json and threshold.json.")
     engine: str
     encoder: str
+    caveats: tuple[str, ...] = Field(
+        default=(), description="Sentences on why the same recordings, fitted again, may make another model."
+    )
 
 
 class Scores(Reference):

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from engines.calibration import Method, Threshold, calibrate, conformal_p_values, decide
 from engines.metrics import AssetMetrics, evaluate
+from schemas.errors import StoreError
 from schemas.references import AssetResult, Calibrated, Model, Run, Scores
 from tasks import keys
 from tasks.engines import load_engine
-from tasks.ledger import Role, rows_of
+from tasks.ledger import Role, ledger_version, read_corrected, rows_of
 from tasks.logbook import note
 from tasks.store import ObjectStore, open_store
 
@@ -116,11 +117,22 @@ def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold, calib
     """One row a test clip with the columns of `scores.csv`, in the order of clip ids.
 
     `calibration` is what `normal_scores` gives, float64 (n_recordings,).
+
+    Raises
+    ------
+    StoreError
+        A test clip has no score.
     """
     model = scores.model
     tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST])
     clips = tests[tests["segment"] == 0].sort_values("clip_id")
     table = clips.merge(store.get_frame(scores.key), on="recording_id", how="left", validate="many_to_one")
+    unscored = table.loc[table["score"].isna(), "clip_id"].tolist()
+    if unscored:
+        raise StoreError(
+            f"{scores.key} holds no score of {len(unscored)} of {len(table)} test clips, such as {unscored[0]!r};"
+            " onboard the package again, which scores what is missing"
+        )
     values = table["score"].to_numpy(dtype=np.float64)
     table = table.assign(
         p_value=conformal_p_values(values, calibration) if len(values) else [],
@@ -163,20 +175,32 @@ def _safe_cell(cell: object) -> object:
 
 @task(name="Crown the champion", task_run_name="Crown the champion of {model.asset.asset_id}")
 def crown_champion(model: Model, run: Run) -> None:
-    """Point the asset at this model; the one before stays known as previous."""
-    store = open_store(run.store)
-    key = keys.asset(model.asset.customer, model.asset.asset_id, "champion.json")
-    before = store.get_model(key, Champion) if store.exists(key) else None
+    """Point the asset at this model; the one before stays known as previous.
+
+    A model of another ledger than the asset has now, corrections applied, is not crowned: a later package or a
+    correction came while it was made, and the run that follows from that has the last word.
+    """
+    store, asset = open_store(run.store), model.asset
+    key = keys.asset(asset.customer, asset.asset_id, "champion.json")
+    with store.lock(key):
+        if ledger_version(read_corrected(store, asset.customer, asset.asset_id)) != asset.ledger_version:
+            note(f"Model {model.version} is not crowned: the ledger of {asset.asset_id} has changed since it was read")
+            return
+        before = store.get_model(key, Champion) if store.exists(key) else None
+        champion = _succeed(before, model)
+        if champion != before:
+            store.put_model(key, champion)
+
+
+def _succeed(before: Champion | None, model: Model) -> Champion:
+    """The model as champion after the one before, if any."""
+    previous = before.version if before else None
     if before is not None and before.version == model.version:
         previous = before.previous
-    else:
-        previous = before.version if before else None
-    champion = Champion(
+    return Champion(
         version=model.version,
         engine=model.engine,
         encoder=model.encoder,
         ledger_version=model.asset.ledger_version,
         previous=previous,
     )
-    if champion != before:
-        store.put_model(key, champion)

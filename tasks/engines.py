@@ -64,8 +64,8 @@ def load_encoder(name: str) -> Encoder:
 def choose_encoder(wanted: str, *, engine: str = "a") -> str:
     """`wanted` itself, or for `auto` the best encoder for that engine whose weights are here.
 
-    Engine A takes the first of `ENCODERS_BEST_FIRST`. Engine B, and those that have it for a rival or a member, take
-    `logmel`: better with every setting tried, at a tenth of the time (benchmarks/engine-b.md).
+    Engine A takes the first of `ENCODERS_BEST_FIRST`. Engine B takes `logmel`: better with every setting tried, at a
+    tenth of the time (benchmarks/engine-b.md). Rivals and members share one encoder: B's, where B is among them.
     """
     if wanted != "auto":
         return load_encoder(wanted).name
@@ -134,6 +134,32 @@ def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS, lesso
     if isinstance(settings, MemoryBankSettings):
         return MemoryBanks(load_encoder(recipe.encoder), settings, least=least)
     return Prototypes(settings, least=least, lessons=lessons)
+
+
+def caveats_of(fitted: Engine) -> tuple[str, ...]:
+    """Why the engine, fitted again to the same recordings, may come out otherwise; asked where it was just fitted.
+
+    Engine C alone is trained, within a time and where there is one on a GPU; an ensemble is asked for its members.
+    """
+    from engines.ensemble import Ensemble
+    from engines.prototypes import Prototypes
+
+    if isinstance(fitted, Ensemble):
+        return tuple(caveat for member in fitted.members.values() for caveat in caveats_of(member))
+    if not isinstance(fitted, Prototypes):
+        return ()
+    import torch
+
+    found = []
+    if fitted.hit_budget:
+        trained, planned, limit = fitted.episodes_trained, fitted.settings.episodes, fitted.settings.time_budget_s
+        found.append(
+            f"engine C's training stopped at its limit of {limit:g} s, after {trained} of {planned} episodes;"
+            " fitted again, it may score otherwise"
+        )
+    if fitted.settings.device != "cpu" and torch.cuda.is_available():
+        found.append("engine C was trained on a GPU; fitted again, or elsewhere, it may score slightly otherwise")
+    return tuple(found)
 
 
 def load_engine(folder: Path, encoder: str) -> Engine:

@@ -49,16 +49,23 @@ NORMALS = (Role.TARGET, Role.SOURCE)
 
 @task(name="Add the normals to the library", task_run_name="Add the normals of {package.name} to the library")
 def join_library(dataset: Dataset, package: Package, run: Run) -> None:
-    """File the accepted normals by machine type, and say by an event that the source has grown."""
+    """File the accepted normals by machine type, and say by an event where that brought new ones."""
     store = open_store(run.store)
     segments = store.get_frame(dataset.metadata_key)
     useful = segments[segments["role"].isin([*NORMALS, Role.MACHINE])]
     for machine_type, rows in useful.groupby("machine_type"):
         key = keys.library(str(machine_type), run.customer, package.package_id)
         rows = rows[list(LIBRARY_COLUMNS)].reset_index(drop=True)
-        if not store.exists(key) or not store.get_frame(key).equals(rows):
-            _say_source_has_grown(str(machine_type), rows, run)
+        before = store.get_frame(key) if store.exists(key) else _no_rows()
+        if not before.equals(rows):
             store.put_frame(key, rows)
+        # Said last: who hears it finds the rows.
+        if _normals(rows) - _normals(before):
+            _say_source_has_grown(str(machine_type), rows, run)
+
+
+def _normals(rows: pd.DataFrame) -> set[str]:
+    return set(rows.loc[rows["role"].isin(NORMALS), "recording_id"])
 
 
 def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
@@ -206,8 +213,10 @@ def _each_once(rows: pd.DataFrame, asset: Asset) -> pd.DataFrame:
 
 
 def source_version(rows: pd.DataFrame) -> str:
-    """Sixteen hex digits over the recordings and the conditions they name, free of who sent them."""
-    said = rows[["recording_id", "segment", *CONDITIONS]].astype("string").fillna("")
+    """Sixteen hex digits over the recordings, their standardized sound and conditions, free of who sent them."""
+    # A clip object is named by its sound: another segment length or resampler makes another source.
+    sound = rows["audio"].astype("string").str.rsplit("/", n=1).str[-1]
+    said = rows[["recording_id", "segment", *CONDITIONS]].assign(sound=sound).astype("string").fillna("")
     return digest(*sorted("\x1f".join(row) for row in said.itertuples(index=False, name=None)))
 
 

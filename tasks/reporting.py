@@ -48,7 +48,8 @@ def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityR
             customer=run.customer,
             run_id=run.run_id,
             synthetic=quality.synthetic,
-            selection=selection,
+            # The selection names the encoder of the engines that take one; engine C has its own.
+            selection=selection.model_copy(update={"encoder": model.encoder}),
             threshold=threshold,
             metrics=store.get_model(keys.run(run.customer, run.run_id, f"{home}metrics.json"), AssetMetrics),
             normal_scores=engine.normal_scores(),
@@ -57,6 +58,7 @@ def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityR
             kpi=run.settings.kpi,
             worst=_worst_clips(store, engine, model, ledger, table, threshold),
             versions=versions(),
+            caveats=model.caveats,
         )
         store.put(keys.run(run.customer, run.run_id, f"{home}report.html"), render_asset_page(page).encode())
 

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from prefect import task
+from pydantic import RootModel
 
 from engines.base import recording_scores
 from schemas.references import Model, Run, Scores, Selection
 from tasks import keys
 from tasks.engine_names import engine_phrase
-from tasks.engines import Recipe, load_engine, new_engine
+from tasks.engines import Recipe, caveats_of, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import source_clips
 from tasks.logbook import note
 from tasks.progress import track
 from tasks.runs import digest
 from tasks.store import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from engines.base import Engine
 
 OWN_FRONT_END = "conv"
 """What the outputs call the encoder of engine C: the network it trained itself."""
@@ -32,12 +36,16 @@ SCORING_BATCH = 256
 """Recordings scored between two writes: what a killed run loses at most."""
 
 
+class Caveats(RootModel[tuple[str, ...]]):
+    """`caveats.json` of a model: the sentences of its `Model.caveats`."""
+
+
 @task(name="Fit the engine", task_run_name="Fit engine {engine} for {selection.asset.asset_id}")
 def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
     """Fit one of the selection's candidates on the asset's normals and the source, unless that model lies there."""
     store, asset = open_store(run.store), selection.asset
     normals = rows_of(store.get_frame(asset.ledger_key), [Role.TARGET])
-    recipe = Recipe(engine, selection.encoder, run.settings.seed, selection.members, selection.columns)
+    recipe = recipe_of(selection, engine, seed=run.settings.seed)
     version = model_version(recipe, selection, normals, run)
     model = Model(
         asset=asset,
@@ -46,18 +54,24 @@ def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
         engine=engine,
         encoder=OWN_FRONT_END if engine == "c" else selection.encoder,
     )
-    if store.exists(f"{model.prefix}/engine.json"):
-        return model.model_copy(update={"reused": True})
-    clips = clip_set(store, normals)
-    source = source_clips(store, selection.source.key) if learns_from_source(recipe) else None
-    with track(f"Learning {asset.asset_id} by {engine_phrase(engine)}", total=len(clips)) as advance:
-        fitted = new_engine(recipe).fit(clips, source, progress=advance)
-    note(f"Fitted {engine_phrase(engine)} on {asset.target} normal recordings and {selection.source.recordings} others")
-    with tempfile.TemporaryDirectory(prefix="alp-") as name:
-        folder = Path(name)
-        fitted.save(folder)
-        _file_model(store, model.prefix, folder)
-    return model
+    reused = store.exists(f"{model.prefix}/engine.json")
+    if not reused:
+        clips = clip_set(store, normals)
+        source = source_clips(store, selection.source.key) if learns_from_source(recipe) else None
+        with track(f"Learning {asset.asset_id} by {engine_phrase(engine)}", total=len(clips)) as advance:
+            fitted = new_engine(recipe).fit(clips, source, progress=advance)
+        note(f"Fitted {engine_phrase(engine)} on {asset.target} normals and {selection.source.recordings} others")
+        _file_model(store, model.prefix, fitted)
+    caveats = store.get_model(f"{model.prefix}/caveats.json", Caveats).root
+    for caveat in caveats:
+        note(f"Model {version}: {caveat}")
+    return model.model_copy(update={"reused": reused, "caveats": caveats})
+
+
+def recipe_of(selection: Selection, engine: str, *, seed: int) -> Recipe:
+    """How one of the selection's candidates is made; condition columns are for engine C alone."""
+    columns = selection.columns if "c" in (engine, *selection.members) else ()
+    return Recipe(engine, selection.encoder, seed, selection.members, columns)
 
 
 def learns_from_source(recipe: Recipe) -> bool:
@@ -66,7 +80,11 @@ def learns_from_source(recipe: Recipe) -> bool:
 
 
 def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, run: Run) -> str:
-    """Hash of the normals, the source, the engine, the settings and the code; free of packages and their order."""
+    """Hash of the normals, the source, the engine, the settings and the code; free of packages and their order.
+
+    One version is one model, bit by bit, except of engine C where a clock or a GPU had a hand in its training: such a
+    model stands under its version until it is deleted, and fitted again it may differ. Its caveats say so.
+    """
     return digest(
         recipe.engine,
         recipe.digest(),
@@ -85,11 +103,21 @@ def _conditions(row: Any, recipe: Recipe) -> str:
     return "|".join("" if pd.isna(value) else str(value) for value in values)
 
 
-def _file_model(store: ObjectStore, prefix: str, folder: Path) -> None:
-    """The outermost `engine.json` last: a model folder without it was cut off and is written again."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in sorted(files, key=lambda path: path == folder / "engine.json"):
-        store.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+def _file_model(store: ObjectStore, prefix: str, fitted: Engine) -> None:
+    """The outermost `engine.json` last: a model folder without it was cut off and is written again.
+
+    Where another run filed the model meanwhile, that one stands.
+    """
+    card = f"{prefix}/engine.json"
+    with tempfile.TemporaryDirectory(prefix="alp-") as name, store.lock(card):
+        if store.exists(card):
+            return
+        folder = Path(name)
+        fitted.save(folder)
+        store.put_model(f"{prefix}/caveats.json", Caveats(caveats_of(fitted)))
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path == folder / "engine.json"):
+            store.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
 
 
 @task(name="Score the recordings", task_run_name="Score the recordings of {model.asset.asset_id}")
@@ -98,13 +126,12 @@ def score_recordings(selection: Selection, model: Model, run: Run) -> Scores:
     store = open_store(run.store)
     tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST]).drop_duplicates(["recording_id", "segment"])
     key = f"{model.prefix}/scores.parquet"
-    scored = store.get_frame(key) if store.exists(key) else _no_scores()
-    missing = [name for name in dict.fromkeys(tests["recording_id"]) if name not in set(scored["recording_id"])]
-    if not store.exists(key):
-        store.put_frame(key, scored)
+    scored = _add_scores(store, key, _no_scores())
+    known = set(scored["recording_id"])
+    missing = [name for name in dict.fromkeys(tests["recording_id"]) if name not in known]
     note(f"{len(missing)} recordings to score, {len(scored)} scored before")
     if missing:
-        _score_missing(store, model, tests, missing, scored, key)
+        _score_missing(store, model, tests, missing, key)
     return Scores(
         selection=selection,
         model=model,
@@ -118,9 +145,18 @@ def _no_scores() -> pd.DataFrame:
     return pd.DataFrame({"recording_id": pd.Series(dtype="str"), "score": pd.Series(dtype="float64")})
 
 
-def _score_missing(
-    store: ObjectStore, model: Model, tests: pd.DataFrame, missing: list[str], scored: pd.DataFrame, key: str
-) -> None:
+def _add_scores(store: ObjectStore, key: str, fresh: pd.DataFrame) -> pd.DataFrame:
+    """Enter scores in a model's table, which other runs may write to as well; the table as it is then."""
+    with store.lock(key):
+        before = store.get_frame(key) if store.exists(key) else None
+        scored = pd.concat([part for part in (before, fresh) if part is not None and len(part)] or [_no_scores()])
+        scored = scored.drop_duplicates("recording_id").reset_index(drop=True)
+        if before is None or not scored.equals(before):
+            store.put_frame(key, scored)
+    return scored
+
+
+def _score_missing(store: ObjectStore, model: Model, tests: pd.DataFrame, missing: list[str], key: str) -> None:
     with (
         store.local_folder(model.prefix) as folder,
         track(f"Scoring {model.asset.asset_id}", total=int(tests["recording_id"].isin(missing).sum())) as advance,
@@ -130,6 +166,4 @@ def _score_missing(
             batch = missing[start : start + SCORING_BATCH]
             clips = clip_set(store, tests[tests["recording_id"].isin(batch)].reset_index(drop=True))
             scores = recording_scores(clips, engine.decision_function(clips, progress=advance))
-            fresh = pd.DataFrame({"recording_id": clips.recordings, "score": scores})
-            scored = pd.concat([part for part in (scored, fresh) if len(part)], ignore_index=True)
-            store.put_frame(key, scored)
+            _add_scores(store, key, pd.DataFrame({"recording_id": clips.recordings, "score": scores}))

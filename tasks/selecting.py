@@ -11,6 +11,7 @@ from engines.conditions import ConditionEvidence, judge_condition, recording_fea
 from engines.routing import (
     AssetData,
     Choice,
+    advise,
     choose_engine,
     count_false_alarms,
     explain_settled,
@@ -18,7 +19,9 @@ from engines.routing import (
     qualifying,
     settle,
 )
+from schemas.errors import RejectedError
 from schemas.references import Asset, Criterion, Model, Run, Selection, Source
+from schemas.settings import EngineChoice
 from tasks import keys
 from tasks.calibrating import normal_scores
 from tasks.engines import choose_encoder
@@ -39,7 +42,7 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
     Raises
     ------
     RejectedError
-        No engine can work with what the asset has.
+        No engine, or not the one that was asked for, can work with what the asset has; the message says what to do.
     WeightsError
         The encoder that was asked for has no weights here.
     """
@@ -56,12 +59,12 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
         *judge_criteria(data, limits, min_target=run.settings.qa.min_normals),
         *note_left_out(read_left_out(store, asset, run)),
     ]
-    choice = choose_engine(criteria, wanted=run.settings.engine)
+    choice = _choose(criteria, run.settings.engine)
     selection = Selection(
         asset=asset,
         source=source,
         engine=choice.engine,
-        encoder=choose_encoder(run.settings.encoder, engine=choice.engine),
+        encoder=choose_encoder(run.settings.encoder, engine=_listener(choice)),
         reason=choice.reason,
         criteria=tuple(criteria),
         candidates=choice.candidates,
@@ -72,6 +75,19 @@ def select_engine(asset: Asset, source: Source, run: Run) -> Selection:
     if _was_settled(store, selection, run):
         return selection.model_copy(update={"reused": True})
     return _file(store, selection, run)
+
+
+def _choose(criteria: Sequence[Criterion], wanted: EngineChoice) -> Choice:
+    try:
+        return choose_engine(criteria, wanted=wanted)
+    except RejectedError as refused:
+        raise RejectedError("; ".join([str(refused), *advise(criteria, wanted=wanted)])) from refused
+
+
+def _listener(choice: Choice) -> str:
+    """Of the engines to be fitted, the one whose encoder all share: B where it is among them; C needs none."""
+    engines = {*choice.candidates, *choice.members}
+    return next((engine for engine in ("b", "a") if engine in engines), "c")
 
 
 def note_left_out(left_out: LeftOut) -> list[Criterion]:
@@ -102,15 +118,21 @@ def _was_settled(store: ObjectStore, selection: Selection, run: Run) -> bool:
         return False
     settled = store.get_model(key, Selection)
     own = {"criteria": settled.criteria[: len(selection.criteria)]}
-    return settled.model_copy(update={"engine": selection.engine, "reason": selection.reason, **own}) == selection
+    unsettled = settled.model_copy(update={"engine": selection.engine, "reason": selection.reason, **own})
+    return _say_the_same(unsettled, selection)
 
 
 def _file(store: ObjectStore, selection: Selection, run: Run) -> Selection:
     key = keys.run(run.customer, run.run_id, f"{selection.asset.asset_id}/selection.json")
-    if store.exists(key) and store.get_model(key, Selection) == selection:
+    if store.exists(key) and _say_the_same(store.get_model(key, Selection), selection):
         return selection.model_copy(update={"reused": True})
     store.put_model(key, selection)
     return selection
+
+
+def _say_the_same(one: Selection, other: Selection) -> bool:
+    """Whether both would be filed alike: what a run found in the store, and so reused, is not filed."""
+    return one.model_dump(mode="json") == other.model_dump(mode="json")
 
 
 def _weigh_conditions(

@@ -42,6 +42,7 @@ def describe(page: AssetPage, say: Words) -> dict[str, Any]:
         "answer": _answer(page, say),
         "engine": _engine_section(page.selection, say),
         "reason": say.translate(page.selection.reason),
+        "caveats": [say.translate(caveat) for caveat in page.caveats],
         "scores": _scores_section(page, say),
         "metrics": _metrics_section(page, say),
         "clips": _clips_section(page, say),
@@ -220,7 +221,7 @@ def _criterion_row(criterion: Criterion, say: Words) -> CriterionRow:
     return CriterionRow(
         name=say(key) if say.knows(key) else criterion.name,
         value=f"{criterion.value:g}",
-        limit=f"{criterion.limit:g}",
+        limit=f"≤ {criterion.limit:g}" if criterion.name == "false_alarms" else f"{criterion.limit:g}",
         verdict=say(f"criteria.{verdict}"),
         tone=tone,
         sentence=say.translate(criterion.sentence),

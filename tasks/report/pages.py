@@ -51,7 +51,8 @@ class AssetPage:
     """What the page of one asset shows.
 
     `normal_scores` float64 (n,), each normal scored by a model without it, and their `normal_ids`; `scores` the rows of
-    `scores.csv`; `worst` the highest-scoring test clips, or the least typical normals where there are no test clips.
+    `scores.csv`; `worst` the highest-scoring test clips, or the least typical normals where there are no test clips;
+    `caveats` those of the model.
     """
 
     language: Language
@@ -68,6 +69,7 @@ class AssetPage:
     kpi: Kpi
     worst: Sequence[WorstClip]
     versions: dict[str, str]
+    caveats: Sequence[str] = ()
     package_link: str = "../report.html"
 
 

@@ -139,7 +139,7 @@ def test_conditions_new_to_the_source_only_warn() -> None:
 @pytest.mark.parametrize(
     ("asset", "engine", "why"),
     [
-        (data(), "c", "engine C is the best that the data carry"),
+        (data(), "c", "engine C is the highest that the data carry"),
         (data(target=3, source=200), "c", "engine C"),
         (data(source=199), "b", "C: no: 199 source normals of this machine type, 200 needed"),
         (data(source=30), "b", "C: no: 30 source normals"),
@@ -160,7 +160,7 @@ def test_the_best_engine_that_the_data_carry_is_taken_and_says_why_none_better(
 ) -> None:
     choice = choose(asset)
     assert choice.engine == engine
-    assert choice.reason.startswith(f"engine {engine.upper()} is the best that the data carry")
+    assert choice.reason.startswith(f"engine {engine.upper()} is the highest that the data carry")
     assert why in choice.reason
 
 
@@ -260,7 +260,7 @@ def test_engine_c_keeps_the_asset_if_it_rings_no_more_often_than_each_other(
     assert trial.met == (engine == "c")
     assert trial.decisive
     assert explain_settled(choice, kept, [trial]) == (
-        f"engine {engine.upper()} is the best that the data carry; {sentence}"
+        f"engine {engine.upper()} is the highest that the data carry; {sentence}"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from engines.toy.plan import ToyPlan
 from flows.onboard import onboard
@@ -70,18 +71,82 @@ def selection_of(store: FolderStore, result: OnboardResult) -> Selection:
     return store.get_model(f"runs/acme/{result.run_id}/fan-00/selection.json", Selection)
 
 
-def test_true_conditions_and_200_source_recordings_lead_to_c_on_trial(fan: Path, tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "store")
-    result = run(fan, store)
+@pytest.fixture(scope="module")
+def routed(fan: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FolderStore, OnboardResult]:
+    """The fan onboarded: A, B and C fitted, and C on trial."""
+    store = FolderStore(tmp_path_factory.mktemp("routed"))
+    return store, run(fan, store)
+
+
+def with_noise_for_tests(package: Path, folder: Path) -> Path:
+    """The package with every test recording replaced by noise of its length."""
+    shutil.copytree(package, folder)
+    rng = np.random.default_rng(0)
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        tests = [folder / row["relative_path"] for row in csv.DictReader(file) if row["split"] == "test"]
+    for path in tests:
+        heard = sf.info(path)
+        sf.write(path, rng.normal(0, 0.1, heard.frames), heard.samplerate, subtype="PCM_16")
+    return folder
+
+
+def learnt(store: FolderStore, result: OnboardResult) -> dict[str, bytes]:
+    """All that is filed of models but their scores, and the selection, without the names of run and ledger in it."""
+    models = store.list_keys("assets/acme/fan-00/models/")
+    found = {key: store.get(key) for key in models if not key.endswith("/scores.parquet")}
+    selection, asset = f"runs/acme/{result.run_id}/fan-00/selection.json", selection_of(store, result).asset
+    filed = store.get(selection)
+    for name in (result.run_id, asset.ledger_version):
+        filed = filed.replace(name.encode(), b"")
+    return {**found, "selection.json": filed}
+
+
+def scored(store: FolderStore) -> list[bytes]:
+    return [store.get(key) for key in store.list_keys("assets/acme/fan-00/models/") if key.endswith("/scores.parquet")]
+
+
+def test_true_conditions_and_200_source_recordings_lead_to_c_on_trial(
+    routed: tuple[FolderStore, OnboardResult], fan: Path
+) -> None:
+    store, result = routed
     selection = selection_of(store, result)
     assert selection.candidates == ("c", "b", "a")
     trial = next(c for c in selection.criteria if c.name == "false_alarms")
     assert result.assets[0].engine == selection.engine == ("c" if trial.met else "b")
     assert {c.engine for c in selection.criteria} == {"a", "b", "c"}
     assert selection.source.recordings == result.assets[0].n_source == 208
+    page = store.get(f"runs/acme/{result.run_id}/fan-00/report.html").decode()
+    assert f"encoder {result.assets[0].encoder}" in page
     again = run(fan, store)
     assert "select" in again.reused
     assert again.assets == result.assets
+
+
+def test_nothing_of_a_test_clip_reaches_the_choice_or_any_engine_on_trial(
+    routed: tuple[FolderStore, OnboardResult], fan: Path, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    result = run(with_noise_for_tests(fan, tmp_path / "package"), store)
+    expected = learnt(*routed)
+    assert sum(key.endswith("/engine.json") for key in expected) == 3
+    assert learnt(store, result) == expected
+    assert scored(store) != scored(routed[0])
+
+
+def test_a_run_cut_off_after_the_trial_finds_its_choice_settled(
+    routed: tuple[FolderStore, OnboardResult], fan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    shutil.copytree(routed[0].root, store.root)
+    home = f"runs/acme/{routed[1].run_id}"
+    store.delete(f"{home}/manifest.json")
+    written: list[str] = []
+    put = FolderStore.put
+    monkeypatch.setattr(FolderStore, "put", lambda self, key, data: (written.append(key), put(self, key, data))[1])
+    again = run(fan, store)
+    assert f"{home}/manifest.json" in written
+    assert f"{home}/fan-00/selection.json" not in written
+    assert {"select", "score"} <= set(again.reused)
 
 
 def test_emptied_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
@@ -121,8 +186,10 @@ def test_an_engine_that_lacks_its_source_is_refused_by_its_criterion(
         run(edited_fan(without_source), FolderStore(tmp_path / "store"), engine="b", dry_run=True)
 
 
-def test_an_ensemble_is_fitted_filed_and_scores(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "store")
+def test_an_ensemble_is_fitted_filed_and_scores_and_nothing_of_a_test_clip_reaches_it(
+    edited_fan: Callable[..., Path], tmp_path: Path
+) -> None:
+    store, other = FolderStore(tmp_path / "store"), FolderStore(tmp_path / "other")
     package = edited_fan(
         lambda rows: [row for row in rows if row["split"] != "train" or int(row["clip_id"][-4:]) <= 40]
     )
@@ -133,3 +200,7 @@ def test_an_ensemble_is_fitted_filed_and_scores(edited_fan: Callable[..., Path],
     assert any(key.endswith("/a/engine.json") for key in models)
     assert any(key.endswith("/b/engine.json") for key in models)
     assert result.assets[0].auc is not None
+
+    noisy = run(with_noise_for_tests(package, tmp_path / "noisy"), other, engine="ensemble")
+    assert learnt(other, noisy) == learnt(store, result)
+    assert scored(other) != scored(store)

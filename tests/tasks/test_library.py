@@ -294,10 +294,17 @@ def test_gathering_again_reuses_what_was_gathered(store: FolderStore) -> None:
 
 def test_the_version_follows_recordings_and_conditions_and_not_who_sent_them() -> None:
     rows = segments("a", "b", speed_level="low").assign(**dict.fromkeys(OWNER_COLUMNS, "x"))
-    assert source_version(rows) == source_version(rows[::-1].assign(customer="y", section_id="07", audio="z"))
+    elsewhere = rows["audio"].str.replace("packages/acme/p/", "packages/y/q/")
+    assert source_version(rows) == source_version(rows.assign(customer="y", section_id="07", audio=elsewhere)[::-1])
     assert source_version(rows) != source_version(rows.assign(speed_level="high"))
     assert source_version(rows) != source_version(rows[:1])
     assert source_version(rows) != source_version(rows.assign(speed_level=None, load_level="low"))
+
+
+def test_the_version_follows_what_the_source_sounds_like() -> None:
+    rows = segments("a", "b").assign(**dict.fromkeys(OWNER_COLUMNS, "x"))
+    resampled = rows["audio"].str.replace("b.flac", "c.flac")
+    assert source_version(rows) != source_version(rows.assign(audio=resampled))
 
 
 def test_source_clips_carry_the_conditions_that_were_written_down(store: FolderStore) -> None:
@@ -320,6 +327,24 @@ def test_growth_is_told_once(store: FolderStore, events: list[dict[str, Any]]) -
     for _ in range(2):
         send(store, "acme", "1" * 16, segments("t1", "t2"), segments("s1", domain="source"))
     assert [(said["machine_type"], said["recordings"], said["hours"]) for said in events] == [("fan", 3, 0.0083)]
+
+
+def test_growth_is_told_when_it_can_be_read_and_nothing_else_is_told(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, told = keys.library("fan", "acme", "1" * 16), []
+    monkeypatch.setattr(
+        tasks.library,
+        "emit_event",
+        lambda name, resource, payload: told.append(store.exists(key) and len(store.get_frame(key))),
+    )
+    send(store, "acme", "1" * 16, segments("t1", "t2"))
+    send(store, "acme", "1" * 16, segments("t1", "t2", "t3"))
+    assert told == [2, 3]
+    send(store, "acme", "1" * 16, segments("t1", "t2"))
+    send(store, "acme", "1" * 16, segments("t1", "t2", speed_level="low"))
+    assert told == [2, 3], "to shrink, or to name a condition, is not to grow"
+    assert store.get_frame(key)["speed_level"].tolist() == ["low", "low"]
 
 
 # --- when a run is the same run ---------------------------------------------------------------------------------

@@ -25,7 +25,9 @@ from engines import routing
 from engines.base import AnomalyMap
 from engines.calibration import Threshold, calibrate
 from engines.conditions import ConditionEvidence
-from engines.routing import AssetData, FalseAlarms, choose_engine, explain_settled, judge_criteria, settle
+from engines.prototypes import Prototypes
+from engines.routing import AssetData, FalseAlarms, advise, choose_engine, explain_settled, judge_criteria, settle
+from schemas.engine_settings import PrototypeSettings
 from schemas.errors import RejectedError
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.problems import Severity
@@ -33,6 +35,7 @@ from schemas.references import Selection, Verdict
 from schemas.rules import RULES, report
 from schemas.settings import AlarmPolicy, ArchiveLimits, Kpi, QaLimits, RoutingSettings
 from tasks.engine_names import engine_name, engine_phrase
+from tasks.engines import caveats_of
 from tasks.library import LeftOut
 from tasks.report import asset_view, package_view, plots, sound, verdicts, words
 from tasks.report.pages import render_asset_page, render_package_page
@@ -339,6 +342,7 @@ def sentences_of_the_router() -> Iterator[str]:
             choice = choose_engine(criteria, wanted=wanted)
         except RejectedError as refused:
             yield str(refused)
+            yield from advise(criteria, wanted=wanted)
             continue
         yield choice.reason
         for rang in (0, 2):
@@ -375,7 +379,7 @@ def test_every_sentence_of_the_router_speaks_korean() -> None:
 
 def test_no_fact_of_a_reason_swallows_the_next_sentence() -> None:
     reason = (
-        "engine A is the best that the data carry; C: no: 5 source normals of this machine type, 200 needed; "
+        "engine A is the highest that the data carry; C: no: 5 source normals of this machine type, 200 needed; "
         "B: no: 5 source normals of this machine type, 30 needed"
     )
     said = Words("ko").translate(reason).text
@@ -455,6 +459,21 @@ def test_the_page_says_that_synthetic_source_was_left_out(make_asset_page: Any, 
     assert Words(language)("criterion.synthetic_source") in html
     assert 'lang="en"' not in html or language == "en"
     assert note_left_out(LeftOut(synthetic=0)) == []
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "after 17 of 400 episodes"), ("ko", "400회 중 17회에서 멈춤")])
+def test_the_page_says_what_keeps_a_model_from_being_made_again(
+    make_asset_page: Any, monkeypatch: pytest.MonkeyPatch, language: Any, said: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    cut_off = Prototypes(PrototypeSettings(episodes=400, time_budget_s=2.5))
+    cut_off.episodes_trained = 17
+    html = render_asset_page(make_asset_page(language=language, caveats=caveats_of(cut_off)))
+    assert said in html
+    assert html.count(Words(language)("engine.caveat")) == 2
+    assert "GPU" in html
+    assert 'lang="en"' not in html or language == "en"
+    assert Words(language)("engine.caveat") not in render_asset_page(make_asset_page(language=language))
 
 
 def test_criteria_stand_under_their_engine_and_those_that_only_explain_are_folded_away(make_asset_page: Any) -> None:
@@ -802,7 +821,7 @@ def test_padding_is_grey_and_sound_is_not() -> None:
     assert left != right
 
 
-def test_figures_take_caveatof_any_script_and_escape_them() -> None:
+def test_figures_take_text_of_any_script_and_escape_them() -> None:
     assert ">이상도<" in draw([[0.2, 0.4]])
     level = plots.measure_level(np.ones(16_000, dtype=np.float32), 16_000, 8000.0)
     svg = svg_of(plots.draw_spectrogram(level, regions=[(0.1, 0.4)], labels={**LABELS, "time": "<b>"}))
