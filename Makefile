@@ -20,7 +20,7 @@ PIP_OPTIONS := -qq --disable-pip-version-check --no-input
 PINNED := -c constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-quality constraints clean
+.PHONY: help demo test check bench bench-quality docs constraints clean
 
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
@@ -40,9 +40,15 @@ check: $(READY) ## format, lint, types, import rule, dependencies: what must hol
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pip --disable-pip-version-check check
 
+bench: $(READY) ## measure the gate's speed beside a plain librosa loop, and its memory (ARGS="--quick" for a few clips)
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
 bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--quick" for a few): benchmarks/quality.md
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --group bench
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+docs: $(READY) ## write docs/quality.md afresh from the rule table
+	$(BIN)/python -m tasks.report.rule_page > docs/quality.md
 
 constraints: ## resolve every dependency afresh and rewrite constraints.txt
 	@rm -rf $(RESOLVE) && mkdir -p .cache

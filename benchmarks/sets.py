@@ -166,15 +166,13 @@ def package_set(path: Path) -> BenchSet:
 
 
 def _standardize(data: bytes, row: dict[str, object]) -> tuple[Labelled, NDArray[np.float32]]:
-    from engines.standardize import cut_segments, standardize
+    from engines.standardize import cut_segments
     from tasks.audio import decode
+    from tasks.signals import sensor_of, to_standard
 
     settings, name = OnboardSettings(), str(row["relative_path"])
     decoded = decode(data, settings.qa, name=name)
-    sensor = "accelerometer" if row["sensor"] == "accelerometer" else "microphone"
-    whole = standardize(
-        decoded.samples, decoded.sample_rate, target_rate=settings.standardize.sample_rate, sensor=sensor
-    )
+    whole = to_standard(decoded, sensor=sensor_of(row["sensor"]), rate=settings.standardize.sample_rate)
     if len(cut_segments(len(whole.codes), whole.sample_rate, segment_s=settings.standardize.segment_s)) > 1:
         raise UsageError(f"{name} is longer than a segment; the benchmark takes clips of one segment")
     conditions = {column: str(row[column]) for column in CONDITION_COLUMNS if isinstance(row[column], str)}

@@ -99,6 +99,7 @@ def _conclude(
 ) -> int:
     """Refit where that is wanted and say what was done; the exit code."""
     from deployments.printing import print_json, print_outcome
+    from tasks.report.words import Words
 
     outcome = _refit(store, customer, asset, corrected) if refit else None
     if as_json:
@@ -107,7 +108,7 @@ def _conclude(
         return _exit_code(outcome)
     _say(_what_was_done(corrected))
     if outcome is not None:
-        print_outcome(stdout, outcome)
+        print_outcome(stdout, outcome, Words("en"))
     else:
         _say(f"{asset} was not refitted: its next onboarding heeds the correction", "dim")
     return _exit_code(outcome)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from deployments import form_commands
 from deployments.asset_commands import asset_app
 from deployments.encoder_commands import encoder_app
 from deployments.library_commands import library_app
@@ -33,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command(name="form")(form_commands.form)
+app.command(name="pack")(form_commands.pack)
 app.add_typer(library_app, name="library")
 app.add_typer(asset_app, name="asset")
 app.add_typer(encoder_app, name="encoder")
@@ -46,6 +50,7 @@ StoreUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Object store. [default: $ALP_STORE or file://./alp-data]", show_default=False),
 ]
+InLanguage = Annotated[Language, typer.Option("--lang", help="Of the report and of what is printed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 DEMO_CUSTOMER = "demo"
@@ -58,14 +63,19 @@ def main() -> None:
     try:
         app()
     except AlpError as error:
-        if "--json" in sys.argv:
-            from deployments.printing import error_document, print_json
+        from deployments.printing import error_document, print_error, print_json
+        from tasks.report.words import Words
 
-            print_json(error_document(error))
-        stderr.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        for problem in getattr(error, "problems", ()):
-            stderr.print(f"  {escape(str(problem))}", highlight=False, soft_wrap=True)
+        say = Words(_language_asked_for(sys.argv))
+        if "--json" in sys.argv:
+            print_json(error_document(error, say))
+        print_error(stderr, error, say)
         sys.exit(error.exit_code)
+
+
+def _language_asked_for(arguments: list[str]) -> Language:
+    """The language of `--lang`, read off the words themselves: what failed may be the command that would know."""
+    return "ko" if "--lang=ko" in arguments or ("--lang", "ko") in pairwise(arguments) else "en"
 
 
 def _quiet_prefect() -> None:
@@ -129,13 +139,14 @@ def _write_toy(target: Path, plan: ToyPlan, *, overwrite: bool) -> int:
 
 
 @app.command()
-def check(package: PackagePath, as_json: AsJson = False) -> None:
+def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = False) -> None:
     """Judge a package, table and sound, in one pass; nothing is filed."""
     from deployments.printing import check_document, print_check, print_json
     from deployments.progress_bars import progress_bars
     from tasks.packages import open_package
     from tasks.progress import track
     from tasks.quality import judge
+    from tasks.report.words import Words
 
     settings = OnboardSettings()
     with (
@@ -146,9 +157,9 @@ def check(package: PackagePath, as_json: AsJson = False) -> None:
         judgement = judge(archive, settings, progress=advance)
         report = judgement.report(archive.package_id, quality_key="", metadata_key=None)
     if as_json:
-        print_json(check_document(package, report, judgement.quality))
+        print_json(check_document(package, report, judgement.quality, Words(language)))
     else:
-        print_check(stdout, package.resolve().name, report)
+        print_check(stdout, package.resolve().name, report, Words(language))
     raise typer.Exit(_exit_code(report.verdict, bad_input=report.bad_input))
 
 
@@ -161,7 +172,7 @@ def onboard(
     engine: Annotated[EngineChoice, typer.Option(help="auto: the engine the data can carry.")] = "auto",
     encoder: Annotated[EncoderChoice, typer.Option(help="auto: the best whose weights are here.")] = "auto",
     store: StoreUrl = None,
-    language: Annotated[Language, typer.Option("--lang", help="Of the report.")] = "en",
+    language: InLanguage = "en",
     share_source: Annotated[
         bool | None,
         typer.Option(
@@ -196,13 +207,14 @@ def _onboard(
     from deployments.onboarding import run_onboarding
     from deployments.printing import print_json, print_outcome
     from deployments.progress_bars import progress_bars
+    from tasks.report.words import Words
 
     with progress_bars(stderr):
         outcome = run_onboarding(source, customer, store or Environment().store, settings, dry_run=dry_run)
     if as_json:
         print_json(outcome.document())
     else:
-        print_outcome(stdout, outcome)
+        print_outcome(stdout, outcome, Words(settings.language))
     return _exit_code(outcome.result.verdict, bad_input=outcome.bad_input)
 
 

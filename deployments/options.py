@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 stdout = Console()
+stderr = Console(stderr=True)
 
 StoreUrl = Annotated[
     str | None,

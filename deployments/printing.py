@@ -1,9 +1,13 @@
-"""What the command line says, as a person reads it and as one JSON document."""
+"""What the command line says, as a person reads it and as one JSON document.
+
+Sentences come from tasks/report/texts.yaml, so that the terminal and the pages say the same in either language.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +18,16 @@ from rich.table import Table
 
 from deployments.onboarding import Outcome
 from schemas.errors import AlpError, PackageError
-from schemas.problems import Problem, Severity
+from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, QualityReport, Verdict
-from tasks.engine_names import engine_name
+from tasks.report.words import Words, rows_text
 
 _SHOWN_ERRORS, _SHOWN_EXAMPLES = 40, 3
-_SEVERITY_WORDS = {
-    Severity.ERROR: "[bold red]must be mended[/]",
-    Severity.REJECT: "[red]held back[/]",
-    Severity.WARN: "[yellow]note[/]",
-}
-_VERDICT_WORDS = {
-    Verdict.ACCEPTED: "[green]accepted[/]",
-    Verdict.ACCEPTED_WITH_QUARANTINE: "[yellow]accepted, with clips held back[/]",
-    Verdict.REJECTED: "[bold red]rejected[/]",
+_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.REJECT: "red", Severity.WARN: "yellow"}
+_VERDICT_STYLES = {
+    Verdict.ACCEPTED: "green",
+    Verdict.ACCEPTED_WITH_QUARANTINE: "yellow",
+    Verdict.REJECTED: "bold red",
 }
 
 
@@ -36,20 +36,29 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def error_document(error: AlpError) -> dict[str, Any]:
+def error_document(error: AlpError, say: Words) -> dict[str, Any]:
     """What `--json` prints where a command ended in an error."""
     problems = error.problems if isinstance(error, PackageError) else ()
     return {
         "error": {
             "type": type(error).__name__,
-            "message": str(error),
+            "message": say.translate(str(error)).text,
             "exit_code": error.exit_code,
-            "problems": [problem.model_dump(mode="json") for problem in problems],
+            "problems": [say.retell(problem).model_dump(mode="json") for problem in problems],
         }
     }
 
 
-def check_document(package: Path, report: QualityReport, quality: pd.DataFrame) -> dict[str, Any]:
+def print_error(console: Console, error: AlpError, say: Words) -> None:
+    """An error that ALP raised on purpose; of one that is made of problems, the problems."""
+    if isinstance(error, PackageError) and error.problems:
+        print_problems(console, error.problems, say)
+        return
+    sentence = say.translate(str(error)).text
+    console.print(f"[bold red]{say('terminal.error')}[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def check_document(package: Path, report: QualityReport, quality: pd.DataFrame, say: Words) -> dict[str, Any]:
     """What `alp check --json` prints."""
     return {
         "package": report.package_id,
@@ -60,95 +69,99 @@ def check_document(package: Path, report: QualityReport, quality: pd.DataFrame) 
         "warned": report.warned,
         "quarantined": quality.loc[quality["verdict"] == "reject", "clip_id"].astype(str).tolist(),
         "assets": [asset.model_dump(mode="json") for asset in report.assets],
-        "problems": [problem.model_dump(mode="json") for problem in report.problems],
+        "problems": [say.retell(problem).model_dump(mode="json") for problem in report.problems],
     }
 
 
-def print_check(console: Console, name: str, report: QualityReport) -> None:
+def print_check(console: Console, name: str, report: QualityReport, say: Words) -> None:
     """The quality gate's findings, the worst first."""
-    print_problems(console, report.problems)
-    console.print(
-        f"{escape(name)}: {_VERDICT_WORDS[report.verdict]} · {report.clips} clips: {report.ok} good,"
-        f" {report.warned} with a note, {report.quarantined} held back",
-        highlight=False,
+    print_problems(console, report.problems, say)
+    counts = say(
+        "terminal.clips", clips=report.clips, ok=report.ok, warned=report.warned, quarantined=report.quarantined
     )
+    verdict = f"[{_VERDICT_STYLES[report.verdict]}]{say(f'terminal.verdict.{report.verdict}')}[/]"
+    console.print(f"{escape(name)}: {verdict} · {counts}", highlight=False, soft_wrap=True)
     for asset in report.assets:
-        console.print(
-            f"  {escape(asset.machine_type)} {escape(asset.section_id)}: {asset.target} target normals,"
-            f" {asset.source} source normals, {asset.test} tests, {asset.supplemental} supplemental",
-            highlight=False,
-            soft_wrap=True,
+        counts = say(
+            "terminal.intake",
+            target=asset.target,
+            source=asset.source,
+            test=asset.test,
+            supplemental=asset.supplemental,
         )
+        name = say.machine(asset.machine_type, asset.section_id)
+        console.print(f"  {escape(name)}: {counts}", highlight=False, soft_wrap=True)
 
 
-def print_problems(console: Console, problems: tuple[Problem, ...]) -> None:
+def print_problems(console: Console, problems: Sequence[Problem], say: Words) -> None:
     """Problems with their places, what is wrong and what to do, the worst first; like ones together."""
     groups: dict[tuple[Severity, str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.severity, problem.rule, problem.remedy), []).append(problem)
     order = list(Severity)
-    for (severity, _, remedy), alike in sorted(groups.items(), key=lambda item: order.index(item[0][0])):
+    for (severity, *_), alike in sorted(groups.items(), key=lambda item: order.index(item[0][0])):
         # What must be mended is named place by place; of the rest a few examples tell enough.
         shown = alike[: _SHOWN_ERRORS if severity is Severity.ERROR else _SHOWN_EXAMPLES]
         for problem in shown:
-            console.print(
-                f"{_SEVERITY_WORDS[severity]} {_place(problem)}: {escape(problem.message)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-        if len(alike) > len(shown):
-            console.print(f"    … and {len(alike) - len(shown)} more like this; --json names all", style="dim")
-        console.print(f"    {escape(remedy)}", style="dim", highlight=False, soft_wrap=True)
+            console.print(_problem_line(problem, say), highlight=False, soft_wrap=True)
+        if more := sum(problem.count for problem in alike) - len(shown):
+            rows = {row for problem in alike for row in problem.rows()} - {problem.row for problem in shown}
+            where = " " + say("problems.more_rows", rows=rows_text(as_runs(rows))) if rows else ""
+            console.print(f"    {say('terminal.more', n=more)}.{where}", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"    {escape(say.remedy(alike[0]).text)}", style="dim", highlight=False, soft_wrap=True)
 
 
-def _place(problem: Problem) -> str:
+def _problem_line(problem: Problem, say: Words) -> str:
+    severity = f"[{_SEVERITY_STYLES[problem.severity]}]{say(f'terminal.severity.{problem.severity}')}[/]"
     value = f" = {escape(repr(problem.value))}" if problem.value is not None else ""
-    return f"[bold]{escape(problem.place)}[/]{value}" if problem.place else "the package"
+    return f"{severity} [bold]{escape(say.place(problem))}[/]{value}: {escape(say.message(problem).text)}"
 
 
-def print_outcome(console: Console, outcome: Outcome) -> None:
+def print_outcome(console: Console, outcome: Outcome, say: Words) -> None:
     """How an onboarding ended, asset by asset, and where its files lie."""
     result = outcome.result
-    print_check(console, outcome.manifest.package.name, outcome.manifest.quality)
+    print_check(console, outcome.manifest.package.name, outcome.manifest.quality, say)
     if result.assets:
-        console.print(_asset_table(result.assets, dry_run=outcome.dry_run))
+        console.print(_asset_table(result.assets, say, dry_run=outcome.dry_run))
     if result.reused:
-        console.print(f"Reused, not computed again: {', '.join(result.reused)}", style="dim", soft_wrap=True)
+        console.print(say("terminal.reused", stages=", ".join(result.reused)), style="dim", soft_wrap=True)
     if outcome.dry_run:
-        console.print("Dry run: nothing was filed")
+        console.print(say("terminal.dry_run"))
         return
-    console.print(f"\nRun {result.run_id} of customer {result.customer}", highlight=False)
+    run = say("terminal.run", run=result.run_id, customer=result.customer)
+    console.print(f"\n{run}", highlight=False)
     if outcome.package_page is not None:
-        _print_path(console, "report of the package", outcome.package_page)
+        _print_path(console, say("terminal.package_page"), outcome.package_page)
     for asset in result.assets:
+        machine = say.machine(asset.machine_type, asset.section_id)
         for what, path in outcome.files_of(asset).items():
-            _print_path(console, f"{what} of {asset.machine_type} {asset.section_id}", path)
+            _print_path(console, say(f"terminal.file.{what}", asset=machine), path)
 
 
 def _print_path(console: Console, name: str, path: str) -> None:
     console.print(f"  {escape(name)}: {escape(path)}", highlight=False, soft_wrap=True)
 
 
-def _asset_table(assets: tuple[AssetResult, ...], *, dry_run: bool) -> Table:
+def _asset_table(assets: tuple[AssetResult, ...], say: Words, *, dry_run: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("asset", "engine", "normals", "tests"):
-        table.add_column(heading)
-    results = () if dry_run else ("AUC", "threshold", "false alarms a day")
+        table.add_column(say(f"terminal.table.{heading}"))
+    results = () if dry_run else ("auc", "threshold", "rate")
     for heading in results:
-        table.add_column(heading, justify="right")
+        table.add_column(say(f"terminal.table.{heading}"), justify="right")
     for asset in assets:
         line = [
-            f"{escape(asset.machine_type)} {escape(asset.section_id)}",
-            f"{engine_name(asset.engine)} ({asset.encoder})",
+            escape(say.machine(asset.machine_type, asset.section_id)),
+            f"{say.engine(asset.engine)} ({asset.encoder})",
             str(asset.n_target),
             str(asset.n_test),
         ]
-        table.add_row(*line, *([] if dry_run else _result_cells(asset)))
+        table.add_row(*line, *([] if dry_run else _result_cells(asset, say)))
     return table
 
 
-def _result_cells(asset: AssetResult) -> list[str]:
-    how = "certified" if asset.certified else "modelled"
+def _result_cells(asset: AssetResult, say: Words) -> list[str]:
+    how = say("terminal.certified" if asset.certified else "terminal.modelled")
     return [
         "–" if asset.auc is None else f"{asset.auc:.3f}",
         f"{asset.threshold:.4f}",

@@ -59,7 +59,12 @@ def to_mono(samples: NDArray[np.float32], sensor: Sensor) -> NDArray[np.float32]
 
 
 def standardize(
-    samples: NDArray[np.float32], sample_rate: int, *, target_rate: int, sensor: Sensor = "microphone"
+    samples: NDArray[np.float32],
+    sample_rate: int,
+    *,
+    target_rate: int,
+    sensor: Sensor = "microphone",
+    held_hz: float | None = None,
 ) -> Standardized:
     """Mix, resample and quantize one recording.
 
@@ -67,6 +72,8 @@ def standardize(
     ----------
     samples : float32 (frames,) or (frames, channels), linear full scale
     sample_rate, target_rate : Hz
+    held_hz : upper end of the band that the recording really holds (`engines.spectra.held_band_hz`); without it, all
+        that its sample rate can carry
     """
     mono = to_mono(samples, sensor)
     resampled = mono if sample_rate == target_rate else soxr.resample(mono, sample_rate, target_rate, quality="HQ")
@@ -74,7 +81,7 @@ def standardize(
     return Standardized(
         codes=codes,
         sample_rate=target_rate,
-        bandwidth_hz=min(sample_rate, target_rate) / 2,
+        bandwidth_hz=min(sample_rate / 2 if held_hz is None else held_hz, target_rate / 2),
         lost_energy=_lost_energy(mono, resampled) if sample_rate > target_rate else 0.0,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from schemas.references import Calibrated, Dataset, Package, QualityReport, Run, Stage
+from tasks.expectations import write_statements
 from tasks.library import join_library
 from tasks.publishing import finish_run, write_metrics
 from tasks.reporting import write_asset_page, write_package_page
@@ -23,7 +24,8 @@ def report(
     """Hand the run over; a refused package has no dataset and gets its page and manifest all the same."""
     for calibrated in assets:
         write_asset_page(calibrated, package, quality, run)
-    write_package_page(package, quality, assets, run)
+    statements = write_statements(quality, run)
+    write_package_page(package, quality, assets, run, statements)
     if dataset is not None:
         write_metrics(dataset, quality, run)
         join_library(dataset, package, run)

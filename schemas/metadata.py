@@ -2,42 +2,43 @@
 
 Two steps, both total: each returns every problem it finds instead of stopping at the first.
 
-1. `CustomerForm`: what a plant may send. All cells are text; headers may be English or Korean, booleans and
-   choices may be written in either language and any case. `read_form` makes a table of it, `standardize_form`
-   gives every column its name, type and default; a cell that cannot be understood becomes a problem, and null.
+1. `CustomerForm`: what a plant may send, as CSV or XLSX. All cells are text; headers may be English or Korean,
+   booleans and choices may be written in either language and any case. `read_form` makes a table of it,
+   `standardize_form` gives every column its name, type and default; a cell that cannot be understood becomes a
+   problem, and null.
 2. `Metadata`: what every later step reads, a strict pandera schema over `METADATA_COLUMNS`, and
    `validate_metadata`, which turns its failure cases into problems.
 
-The index of every table here is named `row` and holds the line of metadata.csv on which the row starts, the
-header being line 1. Types: text and choices `string`, yes/no `boolean`, numbers `Float64`, all with `<NA>` for
-an empty cell. `recorded_at` stays text, as a plant may know the day, the minute or the time zone, or not.
+The index of every table here is named `row` and holds the line of metadata.csv on which the row starts, or the
+row of the spreadsheet, the header being line 1. Types: text and choices `string`, yes/no `boolean`, numbers
+`Float64`, all with `<NA>` for an empty cell. `recorded_at` stays text, as a plant may know the day, the minute or
+the time zone, or not.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
 
-from schemas.errors import AlpError, PackageError
+from schemas.errors import AlpError
 from schemas.machine_types import MachineTypes, fold, load_machine_types, spelling_index
 from schemas.paths import AUDIO_FOLDER, has_control, unsafe_clip_path
-from schemas.problems import Problem
-from schemas.rules import RULES, report
+from schemas.problems import MAX_LISTED, Problem, shorten, stand_for
+from schemas.rules import printable, report
 from schemas.settings import ArchiveLimits
+from schemas.tables import TABLE_NAMES, Table, header_key, read_table, refusal
 
-FILE = "metadata.csv"
+FILE = TABLE_NAMES[0]
 
 CONDITION_COLUMNS = (
     "speed_level",
@@ -99,29 +100,39 @@ class CustomerForm:
     """What a plant may send: the columns, how their headers may be spelt, and the defaults of empty cells."""
 
     columns: tuple[FormColumn, ...] = (
-        FormColumn("relative_path", ("path", "file", "filename", "파일", "파일명", "파일 경로", "경로"), required=True),
-        FormColumn("machine_type", ("machine", "기계", "기계 종류", "소리 유형", "설비 종류"), required=True),
         FormColumn(
-            "section_id", ("asset_id", "asset", "section", "설비", "설비 id", "설비 번호", "개체 id"), required=True
+            "relative_path",
+            ("path", "file", "filename", "파일", "파일명", "파일 이름", "파일 경로", "경로", "녹음 파일"),
+            required=True,
         ),
-        FormColumn("confirmed_normal", ("정상 확인", "정상 확인 여부"), dtype="boolean"),
-        FormColumn("confirmed_by", ("확인자", "정상 확인자")),
-        FormColumn("recorded_at", ("recording_time", "녹음 시각", "녹음 일시", "녹음 시간")),
+        FormColumn(
+            "machine_type", ("machine", "기계", "기계 종류", "소리 유형", "설비 종류", "설비 유형"), required=True
+        ),
+        FormColumn(
+            "section_id",
+            ("asset_id", "asset", "section", "machine_id", "설비", "설비 id", "설비 번호", "설비명", "호기", "개체 id"),
+            required=True,
+        ),
+        FormColumn(
+            "confirmed_normal", ("normal_confirmed", "정상 확인", "정상 확인 여부", "정상 여부"), dtype="boolean"
+        ),
+        FormColumn("confirmed_by", ("확인자", "정상 확인자", "담당자")),
+        FormColumn("recorded_at", ("recording_time", "녹음 시각", "녹음 일시", "녹음 시간", "녹음일", "녹음 날짜")),
         FormColumn("clip_id", ("clip", "클립", "클립 id")),
-        FormColumn("split", ("구분", "데이터 구분"), default="train"),
+        FormColumn("split", ("use", "구분", "데이터 구분", "용도"), default="train"),
         FormColumn("domain", ("도메인",), default="target"),
         FormColumn("label", ("라벨", "레이블", "상태")),
         FormColumn("is_anomaly", ("이상 여부",), dtype="boolean"),
         FormColumn("sensor", ("센서",), default="microphone"),
-        FormColumn("speed_level", ("speed", "속도", "회전 속도")),
-        FormColumn("load_level", ("load", "부하")),
+        FormColumn("speed_level", ("speed", "속도", "회전 속도", "속도 단계")),
+        FormColumn("load_level", ("load", "부하", "부하 단계")),
         FormColumn("mic_position_id", ("mic_position", "마이크 위치")),
         FormColumn("mic_direction", ("마이크 방향",)),
         FormColumn("noise_id", ("소음 종류",)),
-        FormColumn("operating_mode", ("mode", "운전 모드")),
-        FormColumn("installation", ("설치 조건", "설치 상태")),
+        FormColumn("operating_mode", ("mode", "운전 모드", "운전 상태")),
+        FormColumn("installation", ("설치 조건", "설치 상태", "설치 방법")),
         FormColumn("snr_db", ("snr", "신호대잡음비"), dtype="Float64"),
-        FormColumn("supp_type", ("보조 종류", "보조 데이터 종류")),
+        FormColumn("supp_type", ("supplemental_kind", "보조 종류", "보조 데이터 종류")),
         FormColumn("anomaly_type", ("이상 종류", "이상 유형")),
         FormColumn("anomaly_regions", ("이상 구간",)),
         FormColumn("synthetic", ("합성", "합성 여부"), dtype="boolean", default=False),
@@ -130,8 +141,13 @@ class CustomerForm:
 
     @classmethod
     def header_index(cls) -> dict[str, str]:
-        """From every header, folded, to the column's name."""
-        return {fold(spelling): c.name for c in cls.columns for spelling in (c.name, *c.aliases)}
+        """From every header, as `schemas.tables.header_key` compares them, to the column's name."""
+        return {header_key(spelling): c.name for c in cls.columns for spelling in (c.name, *c.aliases)}
+
+    @staticmethod
+    def choices(column: str) -> tuple[str, ...]:
+        """What a choice column may hold; nothing for a column that is free."""
+        return tuple(_CHOICES.get(column, ()))
 
 
 METADATA_COLUMNS = tuple(column.name for column in CustomerForm.columns)
@@ -139,108 +155,81 @@ METADATA_COLUMNS = tuple(column.name for column in CustomerForm.columns)
 
 _DTYPES = {column.name: column.dtype for column in CustomerForm.columns}
 
-
-class _Lines(Protocol):
-    """A csv.reader: an iterator that knows how many lines it has read."""
-
-    line_num: int
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-    def __next__(self) -> list[str]: ...
+_NEVER_NULL = {column.name for column in CustomerForm.columns if column.required} | {
+    "clip_id",
+    "split",
+    "domain",
+    "sensor",
+    "synthetic",
+}
 
 
 # --- reading the file -------------------------------------------------------------------------------------------
 
 
-def read_form(data: bytes, *, limits: ArchiveLimits | None = None) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table of a metadata.csv, and what is wrong with its header and rows.
+def read_form(
+    data: bytes, *, name: str = FILE, limits: ArchiveLimits | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table of a metadata.csv or metadata.xlsx, and what is wrong with its header and rows.
 
-    data: the file, UTF-8 with or without a byte order mark.
+    data: the file, as `schemas.tables` reads it. name: what the problems call it.
 
     Returns a frame of text (`string`; empty cells null) with the columns of the form that the file has, under
     their own names, and the problems. Raises PackageError where no table can be made of the file at all.
     """
     limits = limits or ArchiveLimits()
-    reader = csv.reader(io.StringIO(_text(data, limits), newline=""), strict=True)
-    problems: list[Problem] = []
-    try:
-        header = _header(reader, limits)
-        places = _places(header, problems)
-        rows = _rows(reader, header, places, limits, problems)
-    except csv.Error as error:
-        raise _no_table(report("table.unreadable", file=FILE, row=reader.line_num, why=error)) from error
+    known = CustomerForm.header_index()
+    table = read_table(data, name=name, limits=limits, is_known=lambda title: header_key(title) in known)
+    problems = list(table.problems)
+    places = _places(table, name, problems)
+    rows = _rows(table, places, name, limits, problems)
     if not rows:
-        raise _no_table(report("table.empty", file=FILE))
+        raise refusal("table.empty", name)
     index = pd.Index(list(rows), name="row", dtype="int64")
     frame = pd.DataFrame(list(rows.values()), index=index, columns=list(places), dtype="string")
+    frame.attrs["headers"] = {column: table.header[place] for column, place in places.items()}
     return frame, problems
 
 
-def _text(data: bytes, limits: ArchiveLimits) -> str:
-    if len(data) > limits.max_table_bytes:
-        raise _no_table(report("table.bytes", file=FILE, limits=limits))
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _no_table(report("table.encoding", file=FILE, row=data.count(b"\n", 0, error.start) + 1)) from error
-
-
-def _header(reader: _Lines, limits: ArchiveLimits) -> list[str]:
-    header = next((cells for cells in reader if any(cell.strip() for cell in cells)), None)
-    if header is None:
-        raise _no_table(report("table.empty", file=FILE))
-    if len(header) > limits.max_table_columns:
-        raise _no_table(report("table.columns", file=FILE, row=1, limits=limits, count=len(header)))
-    for delimiter, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and header[0].count(delimiter) >= 2:
-            raise _no_table(report("table.delimiter", file=FILE, row=1, delimiter=name))
-    return [cell.strip() for cell in header]
-
-
-def _places(header: list[str], problems: list[Problem]) -> dict[str, int]:
+def _places(table: Table, name: str, problems: list[Problem]) -> dict[str, int]:
     """Where each column of the form stands in the header."""
     known = CustomerForm.header_index()
     places: dict[str, int] = {}
-    for place, title in enumerate(header):
-        name = known.get(fold(unicodedata.normalize("NFC", title)))
-        if name is None:
+    for place, title in enumerate(table.header):
+        column, row = known.get(header_key(title)), table.header_row
+        if column is None:
             if title:
-                problems.append(report("table.column_unknown", file=FILE, row=1, column=_cut(title)))
-        elif name in places:
-            problems.append(report("table.column_twice", file=FILE, row=1, column=name, value=title))
+                problems.append(report("table.column_unknown", file=name, row=row, column=_cut(title)))
+        elif column in places:
+            problems.append(report("table.column_twice", file=name, row=row, column=column, value=title))
         else:
-            places[name] = place
+            places[column] = place
     return places
 
 
 def _rows(
-    reader: _Lines,
-    header: list[str],
-    places: Mapping[str, int],
-    limits: ArchiveLimits,
-    problems: list[Problem],
+    table: Table, places: Mapping[str, int], name: str, limits: ArchiveLimits, problems: list[Problem]
 ) -> dict[int, list[str | None]]:
-    """The cells of the form's columns by line; lines without any text are skipped, missing last cells are empty."""
+    """The cells of the form's columns by row; missing last cells are empty."""
     rows: dict[int, list[str | None]] = {}
-    line = reader.line_num + 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            if len(rows) == limits.max_entries:
-                raise _no_table(report("table.rows", file=FILE, row=line, limits=limits))
-            if any(cell.strip() for cell in cells[len(header) :]):
-                width = report("table.row_width", file=FILE, row=line, count=len(cells), expected=len(header))
-                problems.append(width)
-            rows[line] = [_cell(cells[place]) if place < len(cells) else None for place in places.values()]
-        line = reader.line_num + 1
+    width = len(table.header)
+    for row in table.rows:
+        if len(rows) == limits.max_entries:
+            raise refusal("table.rows", name, row=row.number, limits=limits)
+        if any(cell.strip() for cell in row.cells[width:]):
+            count = len(row.cells)
+            problems.append(report("table.row_width", file=name, row=row.number, count=count, expected=width))
+        for column, place in places.items():
+            if place in row.faults:
+                fault = row.faults[place]
+                problems.append(report("cell.formula", file=name, row=row.number, column=column, value=fault))
+        cells = row.cells
+        rows[row.number] = [_cell(cells[place]) if place < len(cells) else None for place in places.values()]
     return rows
 
 
 def _cell(text: str) -> str | None:
     return unicodedata.normalize("NFC", text.strip()) or None
-
-
-def _no_table(problem: Problem) -> PackageError:
-    return PackageError(str(problem), [problem])
 
 
 def _cut(text: str) -> str:
@@ -277,10 +266,8 @@ def _text_problems(form: pd.DataFrame, limits: ArchiveLimits) -> list[Problem]:
     problems = []
     for name in form.columns:
         cells = form[name].dropna()
-        for row, text in cells[cells.map(has_control).astype(bool)].items():
-            problems.append(_at("cell.control", row, name, text))
-        for row, text in cells[cells.str.len() > limits.max_cell_chars].items():
-            problems.append(_at("cell.length", row, name, text, limits=limits))
+        problems += _listed("cell.control", name, cells[cells.map(has_control).astype(bool)])
+        problems += _listed("cell.length", name, cells[cells.str.len() > limits.max_cell_chars], limits=limits)
     return problems
 
 
@@ -308,7 +295,8 @@ def _typed(
     parse, rule = _parser(column, machine_types)
     filled = {} if sent is None else sent.dropna().to_dict()
     values = {row: parse(text) for row, text in filled.items()}
-    problems += [_at(rule, row, column.name, filled[row]) for row, value in values.items() if value is None]
+    unread = pd.Series({row: filled[row] for row, value in values.items() if value is None}, dtype="string")
+    problems += _listed(rule, column.name, unread)
     return pd.Series([values.get(row, column.default) for row in index], index=index, dtype=column.dtype)
 
 
@@ -323,6 +311,8 @@ def _parser(column: FormColumn, machine_types: MachineTypes) -> tuple[Parser, st
         return lambda text: spellings.get(fold(text), text), "row.machine_type"
     if column.name in _CHOICES:
         return _choice_spelling(column.name), "cell.choice"
+    if column.name == "recorded_at":
+        return _time_spelling, "cell.time"
     return str, "cell.control"
 
 
@@ -337,6 +327,31 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+_TIME = re.compile(
+    r"""(?P<year>[0-9]{4})\s*[-./년]\s*(?P<month>[0-9]{1,2})\s*[-./월]\s*(?P<day>[0-9]{1,2})\s*[.일]?
+    (?:[\sT]\s*(?P<half>오전|오후|AM|PM)?\s*(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))?
+    \s*(?P<half_after>AM|PM)?)?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Dates that begin with the year, as spreadsheets write them: `2026. 3. 2.`, `2026-03-02 오후 9:30`."""
+
+
+def _time_spelling(text: str) -> str:
+    """A date as ISO 8601 where it begins with the year; else as it was written, for `validate_metadata` to judge."""
+    if _is_iso_8601(text) or not (found := _TIME.fullmatch(text)):
+        return text
+    day = f"{found['year']}-{int(found['month']):02d}-{int(found['day']):02d}"
+    if found["hour"] is None:
+        return day
+    hour, half = int(found["hour"]), (found["half"] or found["half_after"] or "").upper()
+    if half:
+        if not 1 <= hour <= 12:
+            return text
+        hour = hour % 12 + (12 if half in ("오후", "PM") else 0)
+    seconds = f":{found['second']}" if found["second"] else ""
+    return f"{day}T{hour:02d}:{found['minute']}{seconds}"
 
 
 def _choice_spelling(column: str) -> Callable[[str], str]:
@@ -393,6 +408,35 @@ class _RowCheck(NamedTuple):
     def name(self) -> str:
         return f"{self.rule}@{self.column}"
 
+    def breaches(self, table: pd.DataFrame) -> pd.Series:
+        """The cells that break it, by row."""
+        return table.loc[~self.holds(table), self.column]
+
+
+class _CellCheck(NamedTuple):
+    """A rule over the filled cells of one column."""
+
+    rule: str
+    column: str
+    holds: Callable[[pd.Series], pd.Series]
+    """One boolean a cell."""
+
+    def breaches(self, table: pd.DataFrame) -> pd.Series:
+        """The cells that break it, by row."""
+        filled = table[self.column].dropna()
+        return filled[~self.holds(filled).astype(bool)]
+
+
+class _NullCheck(NamedTuple):
+    """A column that must be filled in every row."""
+
+    column: str
+    rule: str = "cell.missing"
+
+    def breaches(self, table: pd.DataFrame) -> pd.Series:
+        """The empty cells, by row."""
+        return table.loc[table[self.column].isna(), self.column]
+
 
 def _training_is_confirmed(table: pd.DataFrame) -> pd.Series:
     # An anomaly among the training rows is named as that, not as an unconfirmed normal.
@@ -438,33 +482,15 @@ def metadata_schema(machine_types: MachineTypes | None = None) -> pa.DataFrameSc
 
     Every check bears the id of its rule, so that a failure case finds its words in the rule table.
     """
-    kinds = list(machine_types or load_machine_types())
-    checks: dict[str, list[pa.Check]] = {
-        "relative_path": [
-            _cell_check("row.path", lambda cells: cells.map(lambda path: unsafe_clip_path(path) is None)),
-            _cell_check("row.path_twice", lambda cells: ~cells.duplicated(keep=False)),
-        ],
-        "machine_type": [_cell_check("row.machine_type", lambda cells: cells.isin(kinds))],
-        "clip_id": [
-            _cell_check("row.clip_id", lambda cells: ~cells.str.contains(r"[/\\]|^\.+$", regex=True)),
-            _cell_check("row.clip_id_twice", lambda cells: ~cells.duplicated(keep=False)),
-        ],
-        "recorded_at": [_cell_check("cell.time", lambda cells: cells.map(_is_iso_8601))],
-        "anomaly_regions": [
-            _cell_check("row.regions", lambda cells: cells.map(lambda text: regions_fault(text) is None))
-        ],
-        **{name: [_choice_check(list(values))] for name, values in _CHOICES.items()},
-        **{name: [pa.Check.ge(0)] for name in QA_COLUMNS},
-    }
-    required = {column.name for column in CustomerForm.columns if column.required}
-    never_null = required | {"clip_id", "split", "domain", "sensor", "synthetic"}
+    checks: dict[str, list[pa.Check]] = {name: [pa.Check.ge(0)] for name in QA_COLUMNS}
+    for check in _cell_checks(machine_types or load_machine_types()):
+        checks.setdefault(check.column, []).append(_column_check(check))
     return pa.DataFrameSchema(
         {
-            name: pa.Column(_DTYPES[name], checks.get(name, []), nullable=name not in never_null)
+            name: pa.Column(_DTYPES[name], checks.get(name, []), nullable=name not in _NEVER_NULL)
             for name in METADATA_COLUMNS
         },
-        # By default pandera passes every row that has a null anywhere.
-        checks=[pa.Check(check.holds, name=check.name, ignore_na=False) for check in _ROW_CHECKS],
+        checks=[_frame_check(check) for check in _ROW_CHECKS],
         index=pa.Index("int64", name="row", unique=True),
         strict=True,
         ordered=True,
@@ -472,65 +498,112 @@ def metadata_schema(machine_types: MachineTypes | None = None) -> pa.DataFrameSc
     )
 
 
-def _cell_check(rule: str, holds: Callable[[pd.Series], pd.Series]) -> pa.Check:
-    """A check on the cells of one column that are filled; `holds` gives one boolean for each."""
+def _cell_checks(machine_types: MachineTypes) -> list[_CellCheck]:
+    kinds = list(machine_types)
+    return [
+        _CellCheck("row.path", "relative_path", lambda cells: cells.map(lambda path: unsafe_clip_path(path) is None)),
+        _CellCheck("row.path_twice", "relative_path", lambda cells: ~cells.duplicated(keep=False)),
+        _CellCheck("row.machine_type", "machine_type", lambda cells: cells.isin(kinds)),
+        _CellCheck("row.clip_id", "clip_id", lambda cells: ~cells.str.contains(r"[/\\]|^\.+$", regex=True)),
+        _CellCheck("row.clip_id_twice", "clip_id", lambda cells: ~cells.duplicated(keep=False)),
+        _CellCheck("cell.time", "recorded_at", lambda cells: cells.map(_is_iso_8601)),
+        _CellCheck("row.regions", "anomaly_regions", lambda cells: cells.map(lambda text: regions_fault(text) is None)),
+        *(_CellCheck("cell.choice", name, _is_one_of(values)) for name, values in _CHOICES.items()),
+    ]
 
-    def check(cells: pd.Series) -> pd.Series:
-        filled = cells.dropna()
-        return holds(filled).astype(bool).reindex(cells.index, fill_value=True)
 
-    return pa.Check(check, name=rule)
+def _is_one_of(values: Iterable[str]) -> Callable[[pd.Series], pd.Series]:
+    return lambda cells: cells.isin(list(values))
 
 
-def _choice_check(values: list[str]) -> pa.Check:
-    return _cell_check("cell.choice", lambda cells: cells.isin(values))
+def _column_check(check: _CellCheck) -> pa.Check:
+    def holds(cells: pd.Series) -> pd.Series:
+        return check.holds(cells.dropna()).astype(bool).reindex(cells.index, fill_value=True)
+
+    # pandera tells that a check fails; where, the check itself tells, without a frame of 50,000 cases.
+    return pa.Check(holds, name=check.rule, n_failure_cases=1)
+
+
+def _frame_check(check: _RowCheck) -> pa.Check:
+    # One answer for the frame: row by row, pandera would list a failed row under each of its columns.
+    return pa.Check(lambda table: bool(check.holds(table).all()), name=check.name, ignore_na=False)
 
 
 Metadata = metadata_schema()
 """The strict contract with the built-in machine types."""
 
 
-def validate_metadata(table: pd.DataFrame, *, machine_types: MachineTypes | None = None) -> list[Problem]:
+def validate_metadata(
+    table: pd.DataFrame,
+    *,
+    machine_types: MachineTypes | None = None,
+    besides: Collection[tuple[int, str]] = (),
+) -> list[Problem]:
     """Every breach of the strict contract, in the order of rows and columns; empty where the table keeps it.
 
-    table: typed as `standardize_form` types it. Raises AlpError where the columns themselves are not the
-    contract's, which is a fault of the caller.
+    table: typed as `standardize_form` types it. besides: cells (row, column) that are known to be at fault.
+
+    Of a rule that many rows break in one column the first are listed, and the last of these names the others.
+    Raises AlpError where the columns themselves are not the contract's, which is a fault of the caller.
     """
     schema = metadata_schema(machine_types) if machine_types else Metadata
     try:
         schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
-        return _problems_of(errors.failure_cases, table, machine_types or load_machine_types())
+        kinds = machine_types or load_machine_types()
+        failed = errors.failure_cases[["check", "column"]].astype(str).drop_duplicates()
+        checks = [_failed_check(name, column, kinds) for name, column in failed.to_numpy()]
+        problems = [problem for check in checks for problem in _problems_of(check, table, kinds, besides)]
+        return sorted(problems, key=lambda each: (each.row or 0, METADATA_COLUMNS.index(each.column or ""), each.rule))
     return []
 
 
-_PANDERA_RULES = {"not_nullable": "cell.missing"}
-"""Checks that pandera names itself."""
+_Check = _RowCheck | _CellCheck | _NullCheck
 
 
-def _problems_of(cases: pd.DataFrame, table: pd.DataFrame, machine_types: MachineTypes) -> list[Problem]:
-    """One problem for each failed rule at a cell. A failed row check is listed by pandera under every column."""
-    shown = {check.name: check for check in _ROW_CHECKS}
-    failed = cases["index"].dropna().unique()
-    rows = table.loc[table.index.isin(failed)].to_dict(orient="index")
-    problems: dict[tuple[int, int, str], Problem] = {}
-    for case in cases.to_dict(orient="records"):
-        check = shown.get(str(case["check"]))
-        column = str(case["column"])
-        if check and check.column != column:
-            continue
-        rule = check.rule if check else _PANDERA_RULES.get(str(case["check"]), str(case["check"]))
-        if rule not in RULES or case["index"] is None:
-            raise AlpError(f"the table does not have the contract's form: {case['check']} fails on {column!r}")
-        row = int(case["index"])
-        cells = rows[row]
-        place = (row, METADATA_COLUMNS.index(column), rule)
-        facts = _facts(rule, cells, column, machine_types)
-        problems[place] = _at(rule, row, column, cells[column], **facts)
-    return [problems[place] for place in sorted(problems)]
+def _failed_check(name: str, column: str, machine_types: MachineTypes) -> _Check:
+    """The check that pandera names. Of a row's check, pandera gives the schema for a column."""
+    if name == "not_nullable":
+        return _NullCheck(column)
+    checks: dict[tuple[str, str], _Check] = {(check.name, "Metadata"): check for check in _ROW_CHECKS}
+    checks |= {(check.rule, check.column): check for check in _cell_checks(machine_types)}
+    if (name, column) not in checks:
+        raise AlpError(f"the table does not have the contract's form: {name} fails on {column!r}")
+    return checks[name, column]
 
 
-def _facts(rule: str, cells: Mapping[Any, Any], column: str, machine_types: MachineTypes) -> dict[str, Any]:
+def _problems_of(
+    check: _Check, table: pd.DataFrame, machine_types: MachineTypes, besides: Collection[tuple[int, str]]
+) -> list[Problem]:
+    """The problems of one failed check, by row."""
+    cells = check.breaches(table)
+    if besides:
+        cells = cells[[(row, check.column) not in besides for row in cells.index]]
+
+    def facts(row: int) -> dict[str, Any]:
+        return _facts(check.rule, table.loc[[row]].iloc[0], check.column, machine_types)
+
+    return _listed(check.rule, check.column, cells, facts)
+
+
+def _listed(
+    rule: str,
+    column: str,
+    cells: pd.Series,
+    facts: Callable[[int], Mapping[str, Any]] = lambda row: {},
+    *,
+    limits: ArchiveLimits | None = None,
+) -> list[Problem]:
+    """The problems of the first cells, the last of which stands for all the others."""
+    rows = [int(row) for row in cells.index]
+    shown = zip(rows[:MAX_LISTED], cells, strict=False)
+    listed = [_at(rule, row, column, value, limits=limits, **facts(row)) for row, value in shown]
+    if len(rows) > MAX_LISTED:
+        listed[-1] = stand_for(listed[-1], rows[MAX_LISTED:], len(rows) - MAX_LISTED)
+    return listed
+
+
+def _facts(rule: str, cells: pd.Series, column: str, machine_types: MachineTypes) -> dict[str, Any]:
     """What the words of a rule need to know about the row."""
     match rule:
         case "row.path":
@@ -592,26 +665,38 @@ def empty_metadata() -> pd.DataFrame:
 
 
 def read_metadata(
-    data: bytes, *, machine_types: MachineTypes | None = None, limits: ArchiveLimits | None = None
+    data: bytes, *, name: str = FILE, machine_types: MachineTypes | None = None, limits: ArchiveLimits | None = None
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """From the bytes of a metadata.csv to the table of the contract and every problem in it, each named once.
+    """From the bytes of a metadata.csv or metadata.xlsx to the table of the contract and every problem in it.
 
-    Where no problem is an error, the table keeps the strict contract. Raises PackageError where no table can be
-    made of the file at all.
+    name: what the problems call the file. Each is named once. Where no problem is an error, the table keeps the
+    strict contract. Raises PackageError where no table can be made of the file at all.
     """
-    form, problems = read_form(data, limits=limits)
+    form, problems = read_form(data, name=name, limits=limits)
     table, unclear = standardize_form(form, machine_types=machine_types, limits=limits)
     problems += unclear
     # A cell already named, or a column that is not there, has its own words; what follows from it needs none.
-    cells = {(problem.row, problem.column) for problem in unclear}
+    cells = {(row, problem.column or "") for problem in problems for row in problem.rows()}
     columns = {problem.column for problem in unclear if problem.rule == "table.column_missing"}
-    problems += [
-        problem
-        for problem in validate_metadata(table, machine_types=machine_types)
-        if (problem.row, problem.column) not in cells and problem.column not in columns
-    ]
+    breaches = validate_metadata(table, machine_types=machine_types, besides=cells)
+    problems += [_with_sent_value(problem, form) for problem in breaches if problem.column not in columns]
     problems.sort(key=lambda problem: problem.row or 0)
-    return table, problems + _questions(table)
+    return table, [_as_sent(problem, name, form) for problem in shorten(problems + _questions(table))]
+
+
+def _with_sent_value(problem: Problem, form: pd.DataFrame) -> Problem:
+    """The problem of a cell with what the plant wrote there, `소음` and not `noise`."""
+    if problem.column not in form or problem.row not in form.index:
+        return problem
+    sent: Any = form.at[problem.row, problem.column]
+    return problem if pd.isna(sent) else problem.model_copy(update={"value": printable(sent)})
+
+
+def _as_sent(problem: Problem, name: str, form: pd.DataFrame) -> Problem:
+    """The problem with the file's own name and header; the checks of the contract know the table, not its file."""
+    header = form.attrs.get("headers", {}).get(problem.column)
+    header = None if header == problem.column else printable(header)
+    return problem.model_copy(update={"file": name, "header": header})
 
 
 def _questions(table: pd.DataFrame) -> list[Problem]:

@@ -93,6 +93,15 @@ class QualityReport(Reference):
     quality_key: str = Field(description="One row a clip: verdict, reasons, measures.")
 
 
+class Statement(Reference):
+    """What is stated of all recordings of a package together: for how many a rule holds, and whether that is enough."""
+
+    rule: str
+    needed: float = Field(description="Share of the clips, 0-1, for which the rule must hold.")
+    kept: float = Field(description="Share of the clips for which it holds, of those that it can be told of.")
+    holds: bool
+
+
 class Asset(Reference):
     """One machine of one customer, at one version of its ledger."""
 

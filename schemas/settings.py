@@ -15,6 +15,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.forms import shared_quantity
+
 EngineChoice = Literal["auto", "a", "b", "c", "ensemble"]
 EncoderChoice = Literal["auto", "ast", "lite0", "logmel"]
 Language = Literal["en", "ko"]
@@ -64,15 +66,52 @@ class QaLimits(Settings):
     warn_silence_ratio: float = Field(default=0.2, ge=0, le=1, description="Share of time in digital silence.")
     reject_silence_ratio: float = Field(default=0.9, ge=0, le=1, description="Above this there is nothing to hear.")
     warn_dc_offset: float = Field(default=0.05, ge=0, le=1, description="Absolute mean of the samples.")
-    min_normals: int = Field(default=3, ge=3, description="Good target normals an asset needs before it can be judged.")
-    recommended_normals: int = Field(default=10, ge=3, description="Good target normals we ask a plant for.")
+    warn_stuck_ratio: float = Field(
+        default=0.02, ge=0, le=1, description="Share of time at which the sensor stands still at a value."
+    )
+    warn_gap_ratio: float = Field(default=0.02, ge=0, le=1, description="Share of time 40 dB below the usual level.")
+    warn_bits: float = Field(default=11.0, gt=0, le=16, description="Bits that the samples really use.")
+    warn_band_ratio: float = Field(
+        default=0.9, gt=0, le=1, description="Share of the band listened to that the recording really holds."
+    )
+    warn_mono_ratio: float = Field(
+        default=0.2, ge=0, le=1, description="Power of the microphones' mean, over that of unrelated microphones."
+    )
+    warn_hum_ratio: float = Field(default=0.75, ge=0, le=1, description="Share of energy in the comb of the mains.")
+    warn_speech_ratio: float = Field(default=0.1, ge=0, le=1, description="Share of time in which somebody speaks.")
+    warn_odd_level_db: float = Field(
+        default=6.0, gt=0, description="How far a normal's level may be from the two nearest of its asset."
+    )
+    warn_odd_spectrum_db: float = Field(
+        default=6.0, gt=0, description="How far a normal's spectrum may be from the two nearest of its asset."
+    )
+    copy_coherence: float = Field(
+        default=0.4, gt=0, le=1, description="From here on two files hold the same recording; others reach 0.17."
+    )
+    copy_overlap: float = Field(
+        default=0.8, gt=0, le=1, description="Share of a recording that another one must hold to be a copy of it."
+    )
+    min_normals: int = Field(
+        default_factory=lambda: int(shared_quantity("min_normals")),
+        ge=3,
+        description="Good target normals an asset needs before it can be judged; by default what the form says.",
+    )
+    recommended_normals: int = Field(
+        default_factory=lambda: int(shared_quantity("recommended_normals")),
+        ge=3,
+        description="Good target normals we ask a plant for; by default what the form says.",
+    )
 
 
 class StandardizeSettings(Settings):
     """The one form every later step reads: mono, one rate, segments."""
 
     sample_rate: int = Field(default=16_000, gt=0, description="Hz; a machine type's YAML may say otherwise.")
-    segment_s: float = Field(default=10.0, gt=0, description="Longer recordings are cut into pieces of this length.")
+    segment_s: float = Field(
+        default_factory=lambda: shared_quantity("clip_s"),
+        gt=0,
+        description="Longer recordings are cut into pieces of this length; by default the form's clips.",
+    )
     warn_lost_energy: float = Field(default=0.1, ge=0, le=1, description="Share of energy above the new Nyquist.")
 
 

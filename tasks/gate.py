@@ -3,6 +3,8 @@
 What a package holds never changes, but what its assets know does: other packages bring normals, and people correct
 recordings. A report that was made before is heeded with its counts brought up to date, as long as no clip's verdict
 would change: every asset that was accepted still is, and every one that was refused.
+
+The same pass brings the good recordings into standard form, so that no later step decodes them again.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.progress import track
 from tasks.quality import Recordings, judge, recount
-from tasks.standardizing import find_filed
+from tasks.standard_clips import StandardClips
+from tasks.standardizing import find_filed, standard_clips_key
 from tasks.store import ObjectStore, open_store
 
 
@@ -49,10 +52,19 @@ def judge_package(package: Package, run: Run) -> QualityReport:
         store.local_file(package.raw_key) as path,
         open_package(path, run.settings.archive) as archive,
         track("Judging recordings", total=len(archive.names) - 1) as advance,
+        StandardClips(store, package, run.settings.standardize) as clips,
     ):
         judgement = judge(
-            archive, run.settings, progress=advance, known_normals=known.normals, not_normal=known.not_normal
+            archive,
+            run.settings,
+            progress=advance,
+            known_normals=known.normals,
+            not_normal=known.not_normal,
+            keep=clips.add,
         )
+        accepted = judgement.accepted_clips["relative_path"].tolist()
+        clips.keep_only(accepted)
+    store.put_frame(standard_clips_key(run), clips.table(accepted))
     quality_key = keys.run(run.customer, run.run_id, "quality.parquet")
     metadata_key = None if judgement.bad_input else keys.run(run.customer, run.run_id, "metadata.parquet")
     store.put_frame(quality_key, judgement.quality)

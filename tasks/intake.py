@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from prefect import task
 
-from schemas.errors import InputError, StoreError, UsageError
+from schemas.errors import InputError, PackageError, StoreError, UsageError
 from schemas.references import Package
 from schemas.settings import OnboardSettings
 from tasks import keys
@@ -24,18 +25,22 @@ from tasks.store import FolderStore, ObjectStore, check_key, open_store
 def receive_package(source: str, customer: str, store: str, settings: OnboardSettings) -> Package:
     """Hash a package and file it under `raw/`, where it is never touched again.
 
+    An archive that cannot be opened at all is filed as well, by a hash of its bytes, and refused after that.
+
     `source` is a path of this machine (a zip or a folder) or a key of the store (`inbox/acme/first.zip`).
 
     Raises
     ------
     InputError
-        There is nothing at `source`, or it is no archive.
+        There is nothing at `source`.
+    PackageError
+        It is no archive, or as a whole beyond a limit; the problem says which.
     UsageError
         The customer's name cannot be used in the store.
     """
     keys.check_customer(customer)
     shelf = open_store(store)
-    with _found(source, shelf) as path, open_package(path, settings.archive) as archive:
+    with _found(source, shelf) as path, _opened(path, customer, shelf, settings) as archive:
         _keep_apart(path, shelf)
         package_id = archive.package_id
         raw_key = keys.raw(customer, package_id)
@@ -88,6 +93,18 @@ def _found(source: str, store: ObjectStore) -> Iterator[Path]:
         raise nowhere
     with store.local_file(source) as copy:
         yield copy
+
+
+def _opened(path: Path, customer: str, store: ObjectStore, settings: OnboardSettings) -> PackageArchive:
+    """The package at `path`; a file that is none, or too much of one, is kept for whoever looks into it."""
+    try:
+        return open_package(path, settings.archive)
+    except PackageError:
+        if path.is_file() and path.stat().st_size <= settings.archive.max_total_bytes:
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            store.put_file(keys.raw(customer, content[:16]), path)
+        raise
 
 
 def _keep_apart(path: Path, store: ObjectStore) -> None:

@@ -1,19 +1,17 @@
 """What the library holds, by machine type, plant, asset and condition, and what to collect next.
 
-Milestones follow the form that plants get: 3 normal clips of 10 s to be judged at all and 10 recommended, 30-120 s of
-the place without the machine, 3 operating conditions for 1-3 minutes each, then the source that engines B and C need,
-and last the size of a benchmark section. Sizes are those of 16-bit PCM at the stored rate: 0.32 MB a clip of 10 s at
+Milestones follow the form that plants get (`schemas.forms`): normal clips to be judged at all and those recommended,
+the place without the machine, operating conditions, then the source that engines B and C need, and last the size of a
+benchmark section. Sizes are those of 16-bit PCM at the stored rate: 0.32 MB a clip of 10 s at
 16 kHz. Durations in seconds unless a name says hours.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.forms import RecordingForm, Span, form_of, shared_quantity
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.settings import OnboardSettings, RoutingSettings
 from tasks import keys
@@ -22,11 +20,7 @@ from tasks.library import NORMALS, library_rows, serves_beside
 from tasks.sharing import consent, lenders
 from tasks.store import ObjectStore
 
-CLIP_S = 10
 CLIP_MB = 0.32
-NOISE_S = (30, 120)
-CONDITIONS_WANTED = 3
-CONDITION_S = (60, 180)
 OPERATION_COLUMNS = ("speed_level", "load_level", "operating_mode")
 """Conditions that a plant sets, not where the microphone hangs."""
 BENCHMARK_SOURCE, BENCHMARK_TARGET, BENCHMARK_SUPPLEMENTAL = 990, 10, 100
@@ -174,6 +168,7 @@ def _amounts(rows: pd.DataFrame) -> dict[str, int | float]:
 
 def next_for_asset(ledger: pd.DataFrame, settings: OnboardSettings) -> str:
     """What to record next of one machine, in a sentence. `ledger`: the asset's, corrected."""
+    form = form_of(str(ledger["machine_type"].iloc[0]))
     normals = rows_of(ledger, [Role.TARGET])
     count = int(normals["recording_id"].nunique())
     least, recommended = settings.qa.min_normals, settings.qa.recommended_normals
@@ -182,12 +177,12 @@ def next_for_asset(ledger: pd.DataFrame, settings: OnboardSettings) -> str:
     if count < recommended:
         return f"Record {_clips(recommended - count)}: {count} are here and {recommended} are recommended."
     noise = float(rows_of(ledger, [Role.NOISE])["duration_s"].sum())
-    if noise < NOISE_S[0]:
+    if noise < form.noise_s[0]:
         return (
-            f"Record {NOISE_S[0]}-{NOISE_S[1]} s of the place with the machine off"
-            f" ({_span(NOISE_S)} clips of {CLIP_S} s): {noise:.0f} s are here."
+            f"Record {form.noise_s[0]:g}-{form.noise_s[1]:g} s of the place with the machine off"
+            f" ({_span(form, form.noise_s)} clips of {form.clip_s:g} s): {noise:.0f} s are here."
         )
-    if (missing := _missing_conditions(normals)) is not None:
+    if (missing := _missing_conditions(normals, form)) is not None:
         return missing
     return (
         "It has all that the form asks for; a set of benchmark size would be"
@@ -196,19 +191,19 @@ def next_for_asset(ledger: pd.DataFrame, settings: OnboardSettings) -> str:
     )
 
 
-def _missing_conditions(normals: pd.DataFrame) -> str | None:
-    """What is missing of three operating conditions for a minute each; None where nothing is."""
+def _missing_conditions(normals: pd.DataFrame, form: RecordingForm) -> str | None:
+    """What is missing of the operating conditions that the form asks for; None where nothing is."""
     seconds = {column: normals.groupby(column)["duration_s"].sum() for column in OPERATION_COLUMNS}
-    heard = {column: spent[spent >= CONDITION_S[0]] for column, spent in seconds.items()}
+    heard = {column: spent[spent >= form.level_s[0]] for column, spent in seconds.items()}
     best = max(OPERATION_COLUMNS, key=lambda column: (len(heard[column]), len(seconds[column])))
-    if len(heard[best]) >= CONDITIONS_WANTED:
+    if len(heard[best]) >= form.levels:
         return None
     said = ", ".join(f"{value} {spent:.0f} s" for value, spent in seconds[best].items())
     here = f"so far {best} names {said}" if said else "so far no operating condition is named"
     return (
-        f"Record {CONDITIONS_WANTED} operating conditions (such as low, medium and high speed) for"
-        f" {CONDITION_S[0] // 60}-{CONDITION_S[1] // 60} minutes each ({_span(CONDITION_S)} clips of {CLIP_S} s) and"
-        f" name them in the table: {here}."
+        f"Record {form.levels} operating conditions (such as low, medium and high speed) for"
+        f" {form.level_s[0] / 60:g}-{form.level_s[1] / 60:g} minutes each ({_span(form, form.level_s)} clips of"
+        f" {form.clip_s:g} s) and name them in the table: {here}."
     )
 
 
@@ -246,8 +241,9 @@ def _tells_apart(values: pd.Series, limits: RoutingSettings) -> bool:
 
 
 def _clips(count: int) -> str:
-    return f"{count} more normal clip{'s' if count != 1 else ''} of {CLIP_S} s ({count * CLIP_MB:.2g} MB)"
+    seconds = shared_quantity("clip_s")
+    return f"{count} more normal clip{'s' if count != 1 else ''} of {seconds:g} s ({count * CLIP_MB:.2g} MB)"
 
 
-def _span(seconds: Iterable[int]) -> str:
-    return "-".join(str(math.ceil(value / CLIP_S)) for value in seconds)
+def _span(form: RecordingForm, seconds: Span) -> str:
+    return "-".join(str(form.clips(value)) for value in seconds)

@@ -43,7 +43,8 @@ def conclude(manifest: Manifest, *, publish: bool = True) -> Manifest | State[Ma
         return manifest
     blocking = [problem for problem in manifest.quality.problems if problem.severity is not Severity.WARN]
     first = "; ".join(str(problem) for problem in blocking[:3])
-    more = f" … and {len(blocking) - 3} more in the report" if len(blocking) > 3 else ""
+    others = sum(problem.count for problem in blocking) - len(blocking[:3])
+    more = f" … and {others} more in the report" if others else ""
     return Failed(name=REJECTED, message=f"{first}{more}", data=manifest)
 
 

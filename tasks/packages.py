@@ -27,16 +27,16 @@ from types import TracebackType
 from typing import IO, Self
 
 from schemas.errors import InputError, PackageError
-from schemas.paths import unsafe_name
+from schemas.paths import AUDIO_FOLDER, unsafe_name
 from schemas.problems import Problem
 from schemas.rules import report
 from schemas.settings import ArchiveLimits
-
-TABLE_NAME = "metadata.csv"
+from schemas.tables import find_tables
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_FLAG, _ENCRYPTED_FLAGS = 0x800, 0x41
 _LOCAL_HEADER_BYTES = 30
+_DIRECTORY_MARK = b"PK\x01\x02"
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 1024
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._[^/]*$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -126,7 +126,7 @@ class PackageArchive:
         self._container = container
         self._limits = limits
         self._reading = _Reading()
-        self._entries, self._listing_problems, self._refused = _screen(container, limits)
+        self._entries, self._listing_problems, self._left_out = _screen(container, limits)
 
     @property
     def path(self) -> Path:
@@ -147,7 +147,7 @@ class PackageArchive:
     @property
     def refused(self) -> frozenset[str]:
         """Names that stand in the archive and are not read because of a problem."""
-        return self._refused | self._reading.failures.keys()
+        return self._left_out.keys() | self._reading.failures.keys()
 
     def size(self, name: str) -> int:
         """Size in bytes that the archive states for `name`; reading counts for itself."""
@@ -159,7 +159,10 @@ class PackageArchive:
         Raises PackageError with one problem where the entry is damaged or beyond a limit, KeyError where the
         package has no such file.
         """
-        return b"".join(self._chunks(name))
+        # Unlike joining the pieces, this never holds the content twice.
+        content = io.BytesIO()
+        content.writelines(self._chunks(name))
+        return content.getvalue()
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -182,12 +185,15 @@ class PackageArchive:
         digest = hashlib.sha256()
         for name, content in sorted(self.digests.items()):
             digest.update(f"{name}\0{content}\n".encode())
-        for name in sorted(self.refused):
-            digest.update(f"{name}\0refused\n".encode("utf-8", "surrogatepass"))
+        for name in sorted(map(_writable, self.refused)):
+            digest.update(f"{name}\0refused\n".encode())
         return digest.hexdigest()[:16]
 
     def write_zip(self, path: Path) -> None:
         """Write the readable files as a zip whose bytes depend on names and contents only (stored, no times).
+
+        What was refused stands in it too, empty and under its kind and size, so that whoever opens the zip hears of
+        the same problems and computes the same id.
 
         Raises PackageError where a file cannot be read.
         """
@@ -201,6 +207,8 @@ class PackageArchive:
                 with target.open(info, "w") as stream:
                     for chunk in self._chunks(name):
                         stream.write(chunk)
+            for name, entry in sorted(self._left_out.items()):
+                _mark_refused(target, name, entry)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -229,6 +237,8 @@ class PackageArchive:
                         raise self._fail(name, report(broken, file=name, limits=self._limits))
                     digest.update(chunk)
                     yield chunk
+            if size < entry.size:
+                raise EOFError(f"{size} of {entry.size} bytes are there")
         except _UNPACK_ERRORS as error:
             raise self._fail(name, report("archive.damaged", file=name, why=str(error).rstrip("."))) from error
         self._reading.digests[name] = digest.hexdigest()
@@ -236,6 +246,25 @@ class PackageArchive:
     def _fail(self, name: str, problem: Problem) -> PackageError:
         self._reading.failures[name] = problem
         return PackageError(str(problem), [problem])
+
+
+_KIND_MODES = {"file": stat.S_IFREG, "link": stat.S_IFLNK, "other": stat.S_IFIFO}
+
+
+def _mark_refused(target: zipfile.ZipFile, name: str, entry: _Entry) -> None:
+    """Write an empty entry that is refused for the same reason."""
+    info = zipfile.ZipInfo("x", date_time=(1980, 1, 1, 0, 0, 0))
+    info.filename = _writable(name)
+    info.external_attr = (_KIND_MODES[entry.kind] | 0o644) << 16
+    info.create_system = 3
+    target.writestr(info, b"")
+    # Written into the directory when the zip is closed: what was too large is refused by its stated size.
+    info.file_size = entry.size if entry.kind == "file" else 0
+
+
+def _writable(name: str) -> str:
+    """A name as UTF-8 can hold it: halves of characters as escapes, whose backslashes no plain name has."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def open_package(path: Path, limits: ArchiveLimits | None = None) -> PackageArchive:
@@ -262,31 +291,33 @@ def open_package(path: Path, limits: ArchiveLimits | None = None) -> PackageArch
 
 def _screen(
     container: _Container, limits: ArchiveLimits
-) -> tuple[dict[str, _Entry], tuple[Problem, ...], frozenset[str]]:
-    """The readable entries by final name, the problems of the others, and the others' names."""
+) -> tuple[dict[str, _Entry], tuple[Problem, ...], dict[str, _Entry]]:
+    """The readable entries by final name, the problems of the others, and the others by name."""
     safe: list[_Entry] = []
+    folders: list[str] = []
     problems: list[Problem] = []
-    refused: set[str] = set()
+    refused: dict[str, _Entry] = {}
     for count, entry in enumerate(container.entries(), start=1):
         if count > limits.max_entries:
             raise _whole(container.path, "archive.entries", limits)
         problem = _objection(entry, container, limits)
         if problem:
             problems.append(problem)
-            refused.add(entry.name)
-        elif not entry.is_folder and not _CLUTTER.search(entry.name):
+            refused[entry.name] = entry
+        elif entry.is_folder:
+            folders.append(entry.name)
+        elif not _CLUTTER.search(entry.name):
             safe.append(entry)
     _check_stated_total(container, safe, limits)
     top = _top_folder(safe)
-    kept, collisions = _without_collisions([(entry.name.removeprefix(top), entry) for entry in safe])
-    for name, problem in collisions:
-        problems.append(problem)
-        refused.add(name)
-    return (
-        dict(sorted(kept.items())),
-        tuple(problems),
-        frozenset(name.removeprefix(top) for name in refused),
+    left_out = {name.removeprefix(top): entry for name, entry in refused.items()}
+    kept, collisions = _without_collisions(
+        [(entry.name.removeprefix(top), entry) for entry in safe], [name.removeprefix(top) for name in folders]
     )
+    for name, entry, problem in collisions:
+        problems.append(problem)
+        left_out[name] = entry
+    return dict(sorted(kept.items())), tuple(problems), left_out
 
 
 def _objection(entry: _Entry, container: _Container, limits: ArchiveLimits) -> Problem | None:
@@ -335,64 +366,86 @@ def _top_folder(entries: list[_Entry]) -> str:
     if len(tops) != 1:
         return ""
     top = next(iter(tops)) + "/"
-    inside = {entry.name.removeprefix(top).casefold() for entry in entries}
-    return top if TABLE_NAME in inside else ""
+    inside = [entry.name.removeprefix(top) for entry in entries]
+    # A table among the sounds is out of place; it does not make their folder the package's.
+    is_package = top != AUDIO_FOLDER or any(name.startswith(AUDIO_FOLDER) for name in inside)
+    return top if is_package and find_tables(inside) else ""
 
 
 def _without_collisions(
-    named: list[tuple[str, _Entry]],
-) -> tuple[dict[str, _Entry], list[tuple[str, Problem]]]:
-    """One entry per name, upper and lower case taken as one, the first of each; and the problems by name."""
+    named: list[tuple[str, _Entry]], folders: Iterable[str]
+) -> tuple[dict[str, _Entry], list[tuple[str, _Entry, Problem]]]:
+    """One entry per name, upper and lower case taken as one, the first of each and none that is also a folder; and
+    the others with their problems."""
     kept: dict[str, _Entry] = {}
     taken: dict[str, str] = {}
-    problems: list[tuple[str, Problem]] = []
+    problems: list[tuple[str, _Entry, Problem]] = []
+    inner = {above.casefold() for name in (*folders, *(name for name, _ in named)) for above in _folders_above(name)}
     for name, entry in named:
         other = taken.setdefault(name.casefold(), name)
-        if name in kept:
-            problems.append((name, report("archive.duplicate", file=name)))
+        if name.casefold() in inner:
+            problems.append((name, entry, report("archive.folder", file=name)))
+        elif name in kept:
+            problems.append((name, entry, report("archive.duplicate", file=name)))
         elif other != name:
-            problems.append((name, report("archive.case", file=name, other=other)))
+            problems.append((name, entry, report("archive.case", file=name, other=other)))
         else:
             kept[name] = entry
     return kept, problems
 
 
+def _folders_above(name: str) -> Iterator[str]:
+    """Every folder that the name passes through: of `a/b/c` `a` and `a/b`."""
+    place = name.find("/")
+    while place >= 0:
+        yield name[:place]
+        place = name.find("/", place + 1)
+
+
 # --- the two containers -------------------------------------------------------------------------------------------
 
 
-class _BoundedFile(io.FileIO):
-    """A file that refuses one read of more than `max_read` bytes.
+class _TooManyEntries(Exception):
+    """The directory of a zip lists more entries than a package may have."""
 
-    zipfile reads the whole directory of an archive at once, as long as the archive says it is.
+
+class _BoundedFile(io.FileIO):
+    """A file that refuses to hand over a directory of an archive that is beyond any package's.
+
+    zipfile reads the whole directory at once, as long as the archive says it is, and makes an object of each entry
+    in it, however many the archive says they are. So entries are counted here, in the bytes that it gets.
     """
 
-    def __init__(self, path: Path, *, max_read: int) -> None:
+    def __init__(self, path: Path, *, max_entries: int) -> None:
         super().__init__(path)
-        self._max_read = max_read
+        self._max_entries = max_entries
+        self._max_read = max(_MAX_DIRECTORY_BYTES_PER_ENTRY * max_entries, 2 * _CHUNK_BYTES)
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > self._max_read:
             raise zipfile.BadZipFile("its directory is larger than any package's")
-        return super().read(size) or b""
+        data = super().read(size) or b""
+        if data.startswith(_DIRECTORY_MARK) and data.count(_DIRECTORY_MARK) > self._max_entries:
+            raise _TooManyEntries
+        return data
 
 
 class _Zip(_Container):
     def __init__(self, path: Path, limits: ArchiveLimits) -> None:
         self.path = path
-        directory = _MAX_DIRECTORY_BYTES_PER_ENTRY * limits.max_entries
         try:
-            self._file = _BoundedFile(path, max_read=max(directory, 2 * _CHUNK_BYTES))
+            self._file = _BoundedFile(path, max_entries=limits.max_entries)
         except OSError as error:
             raise InputError(f"{path}: the file cannot be read ({error.strerror}). Check its permissions.") from error
         try:
             self._zip = zipfile.ZipFile(self._file)
-        except _UNPACK_ERRORS as error:
-            size = os.fstat(self._file.fileno()).st_size
+        except (_TooManyEntries, *_UNPACK_ERRORS) as error:
             self._file.seek(0)
             start = self._file.read(4)
             self._file.close()
-            raise InputError(_not_a_zip(path, start, size, error)) from error
-        self._overlapping = _overlapping(self._zip.infolist())
+            many = isinstance(error, _TooManyEntries)
+            raise _whole(path, "archive.entries" if many else _not_a_zip(start), limits) from error
+        self._overlapping = _overlapping(self._zip.infolist(), self._zip.start_dir)
 
     @property
     def packed_bytes(self) -> int:
@@ -449,23 +502,26 @@ def _decoded_name(info: zipfile.ZipInfo) -> str:
     return info.orig_filename
 
 
-def _overlapping(infos: list[zipfile.ZipInfo]) -> frozenset[int]:
-    """Header offsets of entries whose bytes reach into another entry (a bomb that Fifield described in 2019)."""
+def _overlapping(infos: list[zipfile.ZipInfo], directory: int) -> frozenset[int]:
+    """Header offsets of entries whose bytes reach into another entry or into the directory, which begins at that
+    offset (a bomb that Fifield described in 2019)."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
     overlapping: set[int] = set()
     for info, following in pairwise(ordered):
-        end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
-        if end > following.header_offset:
+        if _end(info) > following.header_offset:
             overlapping |= {info.header_offset, following.header_offset}
-    return frozenset(overlapping)
+    return frozenset(overlapping | {info.header_offset for info in ordered[-1:] if _end(info) > directory})
 
 
-def _not_a_zip(path: Path, start: bytes, size: int, error: Exception) -> str:
-    if size == 0:
-        return f"{path}: the file is empty. Copy or download it again."
-    if start == b"PK\x03\x04":
-        return f"{path}: the zip is cut off or damaged ({error}). Copy or download it again, or make it anew."
-    return f"{path}: the file is not a zip. Send a zip or a folder with {TABLE_NAME} and audio/ in it."
+def _end(info: zipfile.ZipInfo) -> int:
+    return info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
+
+
+def _not_a_zip(start: bytes) -> str:
+    """The rule that a file breaks which zipfile cannot open, by its first bytes."""
+    if not start:
+        return "archive.empty"
+    return "archive.cut_off" if start.startswith(b"PK") else "archive.unreadable"
 
 
 class _Folder(_Container):
@@ -480,20 +536,23 @@ class _Folder(_Container):
         """A folder holds nothing open."""
 
     def entries(self) -> Iterator[_Entry]:
-        for folder, folders, files in os.walk(self.path, onerror=_refuse_folder):
-            folders.sort()
-            for name in sorted([*files, *(f for f in folders if Path(folder, f).is_symlink())]):
-                full = Path(folder, name)
-                relative = full.relative_to(self.path).as_posix()
-                status = full.lstat()
+        # os.walk of Python 3.11 descends by recursion, and ends in a deep tree with its stack.
+        waiting = [self.path]
+        while waiting:
+            within = _listed(waiting.pop())
+            for found in within:
+                status = found.stat(follow_symlinks=False)
+                is_folder = stat.S_ISDIR(status.st_mode)
+                name = unicodedata.normalize("NFC", Path(found.path).relative_to(self.path).as_posix())
                 yield _Entry(
-                    name=unicodedata.normalize("NFC", relative),
-                    is_folder=False,
-                    kind=_kind(status.st_mode),
-                    handle=full,
-                    size=status.st_size,
-                    packed=status.st_size,
+                    name=f"{name}/" if is_folder else name,
+                    is_folder=is_folder,
+                    kind="file" if is_folder else _kind(status.st_mode),
+                    handle=Path(found.path),
+                    size=0 if is_folder else status.st_size,
+                    packed=0 if is_folder else status.st_size,
                 )
+            waiting += [Path(found.path) for found in reversed(within) if found.is_dir(follow_symlinks=False)]
 
     def objection(self, entry: _Entry) -> Problem | None:
         return None
@@ -504,8 +563,12 @@ class _Folder(_Container):
         return os.fdopen(os.open(entry.handle, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions.")
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions.") from error
 
 
 def _kind(mode: int) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -23,6 +25,7 @@ def ordered_map(
     At most two results a worker wait to be fetched, so memory does not grow with the number of items. The
     first exception is raised where its result would have come, and work not yet begun is dropped.
     """
+    keep_freed_memory()
     count = workers or min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:
         waiting: deque[Future[Result]] = deque()
@@ -36,3 +39,13 @@ def ordered_map(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep the clip-sized blocks it frees, instead of faulting fresh pages in for each.
+
+    glibc maps blocks of a clip's size (1.3 MB) anew every time until a larger one has been freed once (mallopt(3),
+    M_MMAP_THRESHOLD): rendering a toy clip takes 25 ms before and 14 ms after, judging one 14 ms and 12 ms. Elsewhere
+    this does nothing.
+    """
+    np.empty(30 << 20, dtype=np.uint8)

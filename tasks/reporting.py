@@ -12,7 +12,7 @@ from prefect import task
 from engines.base import ClipSet
 from engines.calibration import Threshold, conformal_p_values
 from engines.metrics import AssetMetrics
-from schemas.references import Calibrated, Model, Package, QualityReport, Run
+from schemas.references import Calibrated, Model, Package, QualityReport, Run, Statement
 from tasks import keys
 from tasks.calibrating import judged_table
 from tasks.engines import load_engine
@@ -117,7 +117,9 @@ def _worst_clip(
 
 
 @task(name="Write the package's page", task_run_name="Write the page of {package.name}")
-def write_package_page(package: Package, quality: QualityReport, assets: list[Calibrated], run: Run) -> None:
+def write_package_page(
+    package: Package, quality: QualityReport, assets: list[Calibrated], run: Run, statements: list[Statement]
+) -> None:
     """Render and file the package's `report.html`, for a rejected package too."""
     from tasks.report.pages import PackagePage, render_package_page
 
@@ -130,5 +132,6 @@ def write_package_page(package: Package, quality: QualityReport, assets: list[Ca
         assets=[calibrated.result for calibrated in assets],
         versions=versions(),
         quality_table=store.get_frame(quality.quality_key),
+        statements=statements,
     )
     store.put(keys.run(run.customer, run.run_id, "report.html"), render_package_page(page).encode())

@@ -6,27 +6,24 @@ objects are named by what they hold, so a step that was cut off finds its clips 
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 from prefect import task
 
-from engines.standardize import Standardized, cut_segments, standardize
 from schemas.machine_types import load_machine_types
 from schemas.references import Asset, Dataset, Package, QualityReport, Run
-from schemas.settings import OnboardSettings
 from tasks import keys, ledger
 from tasks.audio import decode
-from tasks.clip_files import to_flac
 from tasks.corrections import standing_corrections
 from tasks.logbook import note
-from tasks.packages import PackageArchive, open_package
+from tasks.packages import open_package
 from tasks.parallel import ordered_map
 from tasks.progress import track
 from tasks.runs import digest
+from tasks.signals import sensor_of, to_standard
+from tasks.standard_clips import Segment, StandardClips, stored_segments
 from tasks.store import ObjectStore, open_store
 
 
@@ -34,17 +31,6 @@ class FiledPackage(QualityReport):
     """`quality.json` of a filed package: the gate's report, and which settings and code filed it."""
 
     filed_by: str
-
-
-@dataclass(frozen=True)
-class _Filing:
-    """What filing one recording needs to know."""
-
-    store: ObjectStore
-    archive: PackageArchive
-    settings: OnboardSettings
-    rates: Mapping[str, int]
-    package: Package
 
 
 def filed_by(run: Run) -> str:
@@ -77,9 +63,7 @@ def file_package(package: Package, quality: QualityReport, run: Run) -> Dataset:
             assets=(),
         )
     good = store.get_frame(str(quality.metadata_key))
-    with store.local_file(package.raw_key) as path, open_package(path, run.settings.archive) as archive:
-        filing = _Filing(store, archive, run.settings, _sample_rates(run), package)
-        segments = _file_clips(filing, good)
+    segments = _file_clips(store, package, good, run)
     note(f"{len(good)} recordings filed as {len(segments)} segments")
     store.put_frame(home, segments)
     store.put(_quality_table_key(package), store.get(quality.quality_key))
@@ -106,55 +90,65 @@ def _quality_table_key(package: Package) -> str:
     return keys.package(package.customer, package.package_id, "quality.parquet")
 
 
+def standard_clips_key(run: Run) -> str:
+    """Where the gate tells which segments it has stored of which recording."""
+    return keys.run(run.customer, run.run_id, "standard.parquet")
+
+
+def _file_clips(store: ObjectStore, package: Package, rows: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """One row a segment, in the table's order; what the gate has not stored is stored now."""
+    segments, records = dict(_found_segments(store, package, run)), rows.to_dict("records")
+    missing = [row for row in records if row["relative_path"] not in segments]
+    if missing:
+        segments |= _standardize_again(store, package, missing, run)
+    return pd.DataFrame(
+        [_describe_segment(row, segment) for row in records for segment in segments[str(row["relative_path"])]]
+    )
+
+
+def _found_segments(store: ObjectStore, package: Package, run: Run) -> Mapping[str, list[Segment]]:
+    key = standard_clips_key(run)
+    return stored_segments(store, package, store.get_frame(key)) if store.exists(key) else {}
+
+
+def _standardize_again(
+    store: ObjectStore, package: Package, rows: list[dict[Hashable, object]], run: Run
+) -> dict[str, list[Segment]]:
+    """Segments of recordings whose report is older than this run, or whose objects were taken away since."""
+    rates = _sample_rates(run)
+    with (
+        store.local_file(package.raw_key) as path,
+        open_package(path, run.settings.archive) as archive,
+        track("Standardizing recordings", total=len(rows)) as advance,
+    ):
+        clips = StandardClips(store, package, run.settings.standardize)
+
+        def store_one(row: dict[Hashable, object]) -> str:
+            name = str(row["relative_path"])
+            audio = decode(archive.read(name), run.settings.qa, name=name)
+            clips.add(name, to_standard(audio, sensor=sensor_of(row["sensor"]), rate=rates[str(row["machine_type"])]))
+            return name
+
+        names = []
+        for name in ordered_map(store_one, rows):
+            names.append(name)
+            advance(1)
+    return {name: clips.of(name) for name in names}
+
+
 def _sample_rates(run: Run) -> dict[str, int]:
     default = run.settings.standardize.sample_rate
     return {name: kind.sample_rate or default for name, kind in load_machine_types().items()}
 
 
-def _file_clips(filing: _Filing, rows: pd.DataFrame) -> pd.DataFrame:
-    """Store every row's segments; one row a segment, in the table's order."""
-    records = rows.to_dict("records")
-    with track("Standardizing recordings", total=len(records)) as advance:
-        segments: list[dict[str, object]] = []
-        for of_recording in ordered_map(lambda row: _file_recording(filing, row), records):
-            segments += of_recording
-            advance(1)
-    return pd.DataFrame(segments)
-
-
-def _file_recording(filing: _Filing, row: Mapping[str, object]) -> list[dict[str, object]]:
-    """Store the segments of one recording and describe each."""
-    decoded = decode(filing.archive.read(str(row["relative_path"])), filing.settings.qa, name=str(row["relative_path"]))
-    sensor = "accelerometer" if row["sensor"] == "accelerometer" else "microphone"
-    standard = standardize(
-        decoded.samples, decoded.sample_rate, target_rate=filing.rates[str(row["machine_type"])], sensor=sensor
-    )
-    cuts = cut_segments(len(standard.codes), standard.sample_rate, segment_s=filing.settings.standardize.segment_s)
-    return [_file_segment(filing, row, standard, number, cut) for number, cut in enumerate(cuts)]
-
-
-def _file_segment(
-    filing: _Filing, row: Mapping[str, object], standard: Standardized, number: int, cut: tuple[int, int]
-) -> dict[str, object]:
-    start, stop = cut
-    codes = standard.codes[start:stop]
-    name = hashlib.sha256(codes.tobytes() + str(standard.sample_rate).encode()).hexdigest()[:12]
-    key = keys.clip_audio(filing.package.customer, filing.package.package_id, name)
-    if not filing.store.exists(key):
-        filing.store.put(key, to_flac(codes, standard.sample_rate))
+def _describe_segment(row: Mapping[Hashable, object], segment: Segment) -> dict[str, object]:
+    """A segment's row of the package's table: its recording's row, cut to it."""
+    start_s, stop_s = float(str(segment["start_s"])), float(str(segment["stop_s"]))
     supp_type = row["supp_type"]
     return {
-        **row,
-        "segment": number,
-        "start_s": start / standard.sample_rate,
-        "duration_s": len(codes) / standard.sample_rate,
-        "sample_rate": standard.sample_rate,
-        "bandwidth_hz": standard.bandwidth_hz,
-        "lost_energy": standard.lost_energy,
-        "anomaly_regions": cut_regions(
-            row["anomaly_regions"], start / standard.sample_rate, stop / standard.sample_rate
-        ),
-        "audio": key,
+        **{str(name): value for name, value in row.items()},
+        **{name: value for name, value in segment.items() if name not in ("relative_path", "stop_s")},
+        "anomaly_regions": cut_regions(row["anomaly_regions"], start_s, stop_s),
         "role": str(
             ledger.role_of(str(row["split"]), str(row["domain"]), None if supp_type is None else str(supp_type))
         ),

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from engines.toy import SAMPLE_RATE, ToyClip, ToyPlan, render_clip
 from schemas.errors import EnvironmentFault, UsageError
 from schemas.metadata import FILE, METADATA_COLUMNS, QA_COLUMNS
+from tasks.parallel import keep_freed_memory
 
 _CONFIRMED_BY = "alp toy"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -64,7 +65,7 @@ def write_toy_package(
     """
     _require_free(target, overwrite=overwrite)
     clips = plan.clips()
-    _keep_freed_memory()
+    keep_freed_memory()
     with _new_package(target) as add:
         add(FILE, encode_metadata(clips))
         for clip in clips:
@@ -210,15 +211,6 @@ def _is_toy_package(path: Path) -> bool:
 
 def _is_zip_name(path: Path) -> bool:
     return path.suffix.lower() == ".zip"
-
-
-def _keep_freed_memory() -> None:
-    """Let the process keep the clip-sized blocks it frees, instead of faulting fresh pages in for each.
-
-    glibc maps blocks of a clip's size (1.3 MB) anew every time until a larger one has been freed once (mallopt(3),
-    M_MMAP_THRESHOLD): rendering takes 25 ms a clip before and 14 ms after. Elsewhere this does nothing.
-    """
-    np.empty(30 << 20, dtype=np.uint8)
 
 
 def _summarize(path: Path, plan: ToyPlan, clips: Sequence[ToyClip]) -> ToySummary:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from schemas.problems import Problem, Severity
+from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, Verdict
 from tasks.report import words
 from tasks.report.words import Said, Words
@@ -29,6 +29,7 @@ QUALITY_MEASURES = (
     "duration_s",
     "sample_rate",
     "channels",
+    "band_hz",
     "rms",
     "peak",
     "clipping_ratio",
@@ -59,15 +60,18 @@ def describe(page: PackagePage, say: Words) -> dict[str, Any]:
         "open_places": OPEN_PLACES,
         "measures": measures,
         "quality_rows": _quality_rows(page.quality_table, measures),
+        "mixed_down": _mixed_down(page.quality_table, say),
+        "failing": [(each.rule, _share(each.kept), _share(each.needed)) for each in page.statements if not each.holds],
         "facts": facts,
     }
 
 
 def _package_verdict(page: PackagePage, say: Words) -> dict[str, Any]:
-    quality, errors = page.quality, sum(p.severity == Severity.ERROR for p in page.quality.problems)
+    quality = page.quality
+    errors = sum(problem.count for problem in quality.problems if problem.severity == Severity.ERROR)
     if quality.verdict == Verdict.REJECTED:
         kind = "bad_input" if quality.bad_input else "quality"
-        blocking = [p for p in quality.problems if p.severity == Severity.ERROR or p.rule.startswith("asset.")]
+        blocking = [p for p in quality.problems if p.severity == Severity.ERROR or p.rule == "asset.normals"]
         groups = _group(blocking, say)
         return {
             "tone": "bad",
@@ -104,6 +108,8 @@ class ProblemGroup:
     count: int
     places: Sequence[Place]
     columns: Sequence[str]
+    more_rows: str
+    """Lines of the table among the places that are not shown."""
 
 
 def _problem_groups(problems: Sequence[Problem], say: Words) -> list[tuple[Severity, int, list[ProblemGroup]]]:
@@ -112,7 +118,7 @@ def _problem_groups(problems: Sequence[Problem], say: Words) -> list[tuple[Sever
     for severity in (Severity.ERROR, Severity.REJECT, Severity.WARN):
         mine = [problem for problem in problems if problem.severity == severity]
         if mine:
-            sections.append((severity, len(mine), _group(mine, say)))
+            sections.append((severity, sum(problem.count for problem in mine), _group(mine, say)))
     return sections
 
 
@@ -130,7 +136,7 @@ def _problem_group(problems: Sequence[Problem], say: Words) -> ProblemGroup:
         Place(
             where=problem.file or problem.clip_id or say("problems.everywhere"),
             row=problem.row,
-            column=problem.column,
+            column=problem.column_name,
             value=problem.value,
             message=None if alike else say.message(problem),
         )
@@ -142,7 +148,21 @@ def _problem_group(problems: Sequence[Problem], say: Words) -> ProblemGroup:
         for name in ("row", "column", "value", "message")
         if any(getattr(place, name) is not None for place in places)
     ]
-    return ProblemGroup(title, say.remedy(problems[0]), len(problems), places if named or columns else [], columns)
+    shown = {problem.row for problem in problems[:MAX_PLACES]}
+    rows = {row for problem in problems for row in problem.rows()} - shown
+    return ProblemGroup(
+        title=title,
+        remedy=say.remedy(problems[0]),
+        count=sum(problem.count for problem in problems),
+        places=places if named or columns else [],
+        columns=columns,
+        more_rows=words.rows_text(as_runs(rows)),
+    )
+
+
+def _share(value: float) -> str:
+    """Rounded down, so that what fails a statement never reads as 100 %."""
+    return f"{math.floor(1000 * value) / 10:g} %"
 
 
 def _relative_link(asset: AssetResult) -> str | None:
@@ -166,6 +186,14 @@ def _quality_rows(table: pd.DataFrame, measures: Sequence[str]) -> list[dict[str
     ]
 
 
+def _mixed_down(table: pd.DataFrame, say: Words) -> list[str]:
+    """What became of recordings of several channels, a sentence a sensor; none where all have one."""
+    if "sensor" not in table or "channels" not in table:
+        return []
+    counts = table.loc[table["channels"].fillna(1) > 1, "sensor"].value_counts()
+    return [say(f"quality.mixed.{sensor}", n=int(count)) for sensor, count in sorted(counts.items())]
+
+
 def _measure_text(name: str, value: Any) -> str:
     if value is None or pd.isna(value):
         return words.DASH
@@ -173,6 +201,6 @@ def _measure_text(name: str, value: Any) -> str:
         return f"{20 * math.log10(value):.1f}" if value > 0 else "−∞"
     if name.endswith("_ratio"):
         return f"{value:.1%}" if value else "0 %"
-    if name in ("sample_rate", "channels"):
+    if name in ("sample_rate", "channels", "band_hz"):
         return f"{int(value):,}"
     return f"{value:.3f}" if name == "dc_offset" else f"{value:.1f}"

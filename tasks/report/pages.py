@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engines.base import AnomalyMap
 from engines.calibration import Threshold
 from engines.metrics import AssetMetrics
-from schemas.references import AssetResult, Package, QualityReport, Selection
+from schemas.references import AssetResult, Package, QualityReport, Selection, Statement
 from schemas.settings import Kpi, Language
 from tasks.report import asset_view, package_view, words
 from tasks.report.words import Words
@@ -84,6 +84,7 @@ class PackagePage:
     assets: Sequence[AssetResult]
     versions: dict[str, str]
     quality_table: pd.DataFrame
+    statements: Sequence[Statement] = ()
     prefect_run_id: str | None = None
 
 

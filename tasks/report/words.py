@@ -26,8 +26,12 @@ from schemas.settings import Language
 from tasks.engine_names import engine_name
 
 DASH = "–"
+ELLIPSIS = "…"
 JOINT = "; "
 """Between the sentences of a reason."""
+
+MAX_RUNS = 20
+"""Runs of rows that one list names."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,27 @@ class Words:
         """What to do about it."""
         return self._rule_text([problem], "remedy")
 
+    def rule_templates(self, rule_id: str) -> tuple[str, str]:
+        """What a rule says is wrong and what is to be done, as templates over its facts."""
+        if self.language == "en":
+            return RULES[rule_id].what, RULES[rule_id].remedy
+        korean = _load()["rules"][rule_id]
+        return korean["what"], korean["remedy"]
+
+    def place(self, problem: Problem) -> str:
+        """Where a problem is: `metadata.csv, row 7, column label`; of one without a place, the whole package."""
+        parts = [problem.file or ""]
+        if problem.row is not None:
+            # No thousands separator: a line is looked up, not read.
+            parts.append(self("place.row" if problem.is_in_table else "place.table_row", row=str(problem.row)))
+        if problem.column:
+            parts.append(self("place.column", column=problem.column_name))
+        return ", ".join(part for part in parts if part) or self("problems.everywhere")
+
+    def retell(self, problem: Problem) -> Problem:
+        """The problem with its sentences in this language."""
+        return problem.model_copy(update={"message": self.message(problem).text, "remedy": self.remedy(problem).text})
+
     def _rule_text(self, problems: Sequence[Problem], part: str) -> Said:
         """The part of the rule's text that the problems have in common; the first one's own where it is not ours."""
         first = problems[0]
@@ -87,10 +112,18 @@ class Words:
         return Said(fill(korean[part], {name: self._fact(name, text) for name, text in common.items()}), "ko")
 
     def _fact(self, name: str, text: str) -> str:
-        """A fact of a rule's sentence in the page's language, where it is words: a machine, a reason."""
+        """A fact of a rule's sentence in the page's language, where it is words: a machine, a reason, a choice."""
         if name == "asset" and "/" in text:
             return self.machine(*text.split("/", 1))
-        return self.translate(text).text if name in ("why", "hint") else text
+        if name in ("choices", "split"):
+            return ", ".join(self._choice(each) for each in text.split(", "))
+        return self.translate(text).text if name in ("why", "hint", "delimiter") else text
+
+    def _choice(self, value: str) -> str:
+        """A value of the form, its name in the page's language first: `팬(fan)`."""
+        kind = load_machine_types().get(value)
+        name = getattr(kind, self.language, None)
+        return f"{name}({value})" if name else self.translate(value).text
 
     def machine(self, machine_type: str, section_id: str) -> str:
         """An asset by its type's name in the page's language and its section: `compressor 00`, `압축기 00`."""
@@ -133,14 +166,14 @@ def fill(template: str, facts: Mapping[str, str]) -> str:
 
 
 def merge_facts(facts: Sequence[str]) -> str:
-    """One text for several: the fact they share, the range of numbers of one unit, or `…`."""
+    """One text for several: the fact they share, the range of numbers of one unit, or an ellipsis."""
     if len(set(facts)) == 1:
         return facts[0]
     numbers = [re.fullmatch(r"(-?\d+(?:\.\d+)?)(\D*)", fact) for fact in facts]
     if all(numbers) and len({found[2] for found in numbers if found}) == 1:
         in_order = sorted(facts, key=lambda fact: float(re.findall(r"-?[\d.]+", fact)[0]))
         return f"{in_order[0]}–{in_order[-1]}"
-    return "…"
+    return ELLIPSIS
 
 
 def recover_facts(template: str, sentence: str) -> dict[str, str] | None:
@@ -168,6 +201,12 @@ def _load() -> Mapping[str, Any]:
 
 def _fact(value: object) -> object:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def rows_text(runs: Sequence[tuple[int, int]]) -> str:
+    """Lines of the table as one reads them: `7, 9–12, 40`; of very many runs the first."""
+    shown = [str(first) if first == last else f"{first}–{last}" for first, last in runs[:MAX_RUNS]]
+    return ", ".join([*shown, "…"] if len(runs) > MAX_RUNS else shown)
 
 
 def number(value: float | None, digits: int = 3) -> str:

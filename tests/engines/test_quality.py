@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.quality import DIGITAL_SILENCE, FULL_SCALE_16_BIT, content_hash, energy_above, measure
+from engines.quality import DIGITAL_SILENCE, FULL_SCALE_16_BIT, content_hash, measure
 
 RATE = 16_000
 
@@ -128,47 +128,121 @@ def test_a_clip_shorter_than_a_frame_is_measured() -> None:
     assert measure(np.zeros((3, 1), dtype=np.float32), RATE).silence_ratio == 1
 
 
-def tone(frequency_hz: float, amplitude: float, *, rate: int = 48_000, seconds: float = 2.5) -> NDArray[np.float32]:
-    """A sine, (frames, 1)."""
-    time = np.arange(int(seconds * rate)) / rate
-    return (amplitude * np.sin(2 * np.pi * frequency_hz * time))[:, None].astype(np.float32)
+# --- clipped before the file ----------------------------------------------------------------------------------------
 
 
-def test_energy_above_a_frequency_is_the_share_of_the_tones_above_it() -> None:
-    samples = tone(1_000, 0.3) + tone(12_000, 0.1)
-
-    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.1, rel=1e-3)
-    assert energy_above(samples, 48_000, 500) == pytest.approx(1.0, rel=1e-3)
-    assert energy_above(samples, 48_000, 16_000) == pytest.approx(0.0, abs=1e-4)
+def noise(seed: int = 0, *, level: float = 0.1, frames: int = RATE, channels: int = 1) -> NDArray[np.float32]:
+    """White noise on the 16-bit grid, (frames, channels)."""
+    rng = np.random.default_rng(seed)
+    return (np.rint(32768 * level * rng.normal(size=(frames, channels))) / 32768).clip(-1, 1).astype(np.float32)
 
 
-@pytest.mark.parametrize("rate", [44_100, 48_000, 22_051])
-def test_white_noise_has_its_energy_in_proportion_to_the_band(rate: int) -> None:
-    samples = np.random.default_rng(0).normal(size=(3 * rate, 2)).astype(np.float32)
+@pytest.mark.parametrize("gain", [1.0, 0.25, 0.01])
+def test_flat_tops_are_found_at_any_level(gain: float) -> None:
+    clipped = np.clip(noise(level=0.5, frames=RATE // 4).repeat(4, axis=0), -0.4, 0.6)
+    beyond = np.mean((clipped == np.float32(-0.4)) | (clipped == np.float32(0.6)))
+    found = measure(np.rint(gain * clipped * 32768).astype(np.float32) / 32768, RATE)
 
-    assert energy_above(samples, rate, 8_000) == pytest.approx(1 - 16_000 / rate, abs=0.01)
-
-
-def test_energy_above_leaves_the_offset_out_and_weighs_blocks_by_their_energy() -> None:
-    loud_low, faint_high = tone(1_000, 0.9, seconds=1), tone(12_000, 0.1, seconds=1)
-    samples = np.concatenate([loud_low, faint_high])
-
-    assert energy_above(samples + np.float32(0.5), 48_000, 8_000) == pytest.approx(0.01 / 0.82, rel=1e-3)
+    assert found.clipping_ratio == 0
+    assert found.flat_top_ratio == pytest.approx(beyond, rel=0.05)
 
 
-def test_energy_above_counts_every_channel() -> None:
-    samples = np.concatenate([tone(1_000, 0.1), tone(12_000, 0.1)], axis=1)
-
-    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.5, rel=1e-3)
-
-
-def test_the_nyquist_frequency_itself_is_not_counted_twice() -> None:
-    alternating = np.where(np.arange(48_000) % 2, -0.1, 0.1)[:, None].astype(np.float32)
-    samples = alternating + tone(1_000, 0.1 * np.sqrt(2), seconds=1)
-
-    assert energy_above(samples, 48_000, 8_000) == pytest.approx(0.5, rel=1e-3)
+def test_a_clipped_sine_has_flat_tops_and_a_whole_one_has_none() -> None:
+    assert measure(np.clip(sine(0.5), -0.35, 0.35), RATE).flat_top_ratio == pytest.approx(0.5, abs=0.02)
+    assert measure(sine(0.5), RATE).flat_top_ratio == 0
 
 
-def test_a_constant_has_no_energy_above_anything() -> None:
-    assert energy_above(np.full((48_000, 1), 0.5, dtype=np.float32), 48_000, 8_000) == 0
-    assert energy_above(np.full((1, 1), 0.5, dtype=np.float32), 48_000, 8_000) == 0
+@pytest.mark.parametrize("frequency_hz", [1, 10, 50, 400])
+def test_smooth_tops_are_not_flat_however_long_they_last(frequency_hz: float) -> None:
+    time = np.arange(4 * RATE) / RATE
+    slow = np.rint(16000 * np.sin(2 * np.pi * frequency_hz * time))[:, None].astype(np.float32) / 32768
+
+    assert measure(slow, RATE).flat_top_ratio == 0
+
+
+def test_noise_and_faint_sounds_have_no_flat_tops() -> None:
+    assert measure(noise(), RATE).flat_top_ratio == 0
+    assert measure(noise(level=3e-4), RATE).flat_top_ratio == 0
+
+
+# --- bits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "gain"), [(8, 1.0), (8, 1.37), (10, 1.0), (6, 0.5)])
+def test_the_bits_of_a_coarse_converter_show_through_a_finer_format_and_a_gain(bits: int, gain: float) -> None:
+    step = 2.0 ** (1 - bits)
+    coarse = np.rint(noise(level=0.15, frames=10 * RATE) / step) * step
+    found = measure(np.rint(gain * coarse * 32768).astype(np.float32) / 32768, RATE)
+
+    assert found.bits_used == pytest.approx(bits - np.log2(gain), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(noise(frames=10 * RATE), id="16 bits"),
+        pytest.param(noise(level=1e-3), id="16 bits, faint"),
+        pytest.param(noise(level=0.2, frames=1000), id="too short to visit its values"),
+        pytest.param(sine(0.5), id="a perfect tone"),
+        pytest.param(np.random.default_rng(0).normal(size=(RATE, 1)).astype(np.float32) * 0.1, id="float"),
+        pytest.param(np.zeros((RATE, 1), dtype=np.float32), id="zeros"),
+    ],
+)
+def test_what_is_not_coarse_has_sixteen_bits(samples: NDArray[np.float32]) -> None:
+    assert measure(samples, RATE).bits_used == 16
+
+
+# --- drop-outs that are no zeros ------------------------------------------------------------------------------------
+
+
+def test_a_held_value_is_stuck_and_not_silence() -> None:
+    samples = noise()
+    samples[: RATE // 4] = 0.03
+    found = measure(samples, RATE)
+
+    assert (found.stuck_ratio, found.silence_ratio, found.gap_ratio) == (0.24, 0, 0)
+
+
+def test_a_muted_stretch_that_still_moves_is_a_gap() -> None:
+    samples = noise()
+    samples[: RATE // 4] *= 1e-2 / 3
+    found = measure(samples, RATE)
+
+    assert (found.stuck_ratio, found.silence_ratio) == (0, 0)
+    assert found.gap_ratio == pytest.approx(0.25, abs=0.03)
+
+
+def test_one_live_channel_is_neither_stuck_nor_a_gap() -> None:
+    samples = noise(channels=2)
+    samples[: RATE // 4, 0] = 0.03
+    samples[RATE // 2 :, 1] *= 1e-2 / 3
+
+    assert measure(samples, RATE).stuck_ratio == measure(samples, RATE).gap_ratio == 0
+
+
+def test_steady_sounds_have_no_gaps() -> None:
+    assert measure(noise(), RATE).gap_ratio == measure(sine(0.5), RATE).gap_ratio == 0
+
+
+# --- channels -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_channel_is_named_by_its_number_and_an_offset_does_not_revive_it() -> None:
+    samples = noise(channels=3)
+    samples[:, 1] = 0.2
+
+    assert measure(samples, RATE).dead_channels == (2,)
+    assert measure(noise(channels=3), RATE).dead_channels == ()
+    assert measure(np.zeros((RATE, 2), dtype=np.float32), RATE).dead_channels == ()
+
+
+def test_the_mean_of_channels_keeps_what_they_share() -> None:
+    one = noise(1)[:, 0]
+
+    def ratio(*channels: NDArray[np.float32]) -> float:
+        return measure(np.stack(channels, axis=1), RATE).mono_ratio
+
+    assert ratio(one, one) == pytest.approx(1, rel=1e-5)
+    assert ratio(one, noise(2)[:, 0]) == pytest.approx(0.5, abs=0.02)
+    assert ratio(one, -one) == pytest.approx(0, abs=1e-9)
+    assert ratio(one) == 1

@@ -17,6 +17,8 @@ import tasks.calibrating
 import tasks.quality
 import tasks.reporting
 import tasks.scoring
+import tasks.signals
+import tasks.standard_clips
 import tasks.standardizing
 from flows.onboard import onboard
 from schemas.errors import InputError, StoreError, UsageError
@@ -136,6 +138,7 @@ def test_a_second_run_does_no_work_and_gives_the_same(
     store, first = whole
     before = outputs(store)
     for module, name in (
+        (tasks.signals, "decode"),
         (tasks.standardizing, "decode"),
         (tasks.scoring, "new_engine"),
         (tasks.scoring, "load_engine"),
@@ -150,12 +153,13 @@ def test_a_second_run_does_no_work_and_gives_the_same(
 @pytest.mark.parametrize(
     ("module", "name", "calls_before_the_kill"),
     [
-        (tasks.standardizing, "to_flac", 10),
+        (tasks.standard_clips, "to_flac", 10),
+        (tasks.standardizing, "_describe_segment", 10),
         (tasks.standardizing, "_join_asset", 1),
         (tasks.scoring, "_file_model", 1),
         (tasks.scoring, "recording_scores", 1),
     ],
-    ids=["standardize", "ledgers", "fit", "score"],
+    ids=["judge", "file", "ledgers", "fit", "score"],
 )
 def test_a_run_cut_off_goes_on_and_ends_the_same(
     whole: tuple[FolderStore, OnboardResult],
@@ -188,7 +192,8 @@ def test_other_settings_use_the_filed_clips_again(
     whole: tuple[FolderStore, OnboardResult], toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, first = whole
-    monkeypatch.setattr(tasks.standardizing, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    for module in (tasks.signals, tasks.standardizing):
+        monkeypatch.setattr(module, "decode", lambda *_, **__: pytest.fail("decoded again"))
     other = run(toy_folder, store, OnboardSettings(encoder="logmel", seed=1))
     assert other.run_id != first.run_id
     assert set(other.reused) == {"ingest", "qa", "standardize"}

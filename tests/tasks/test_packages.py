@@ -127,6 +127,24 @@ def test_a_folder_becomes_the_same_zip_bytes_every_time(tmp_path: Path) -> None:
     assert open_package(tmp_path / "one.zip").package_id == archive.package_id
 
 
+def test_a_folder_as_a_zip_has_the_same_id_and_the_same_problems(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "p", {**FILES, "audio/A.WAV": b"x", "audio/CON": b"x", "audio/large.wav": b""})
+    (folder / "audio" / "link.wav").symlink_to("/etc/hostname")
+    (folder / "audio" / os.fsdecode(b"\xff.wav")).write_bytes(b"x")
+    os.mkfifo(folder / "audio" / "pipe.wav")
+    os.truncate(folder / "audio" / "large.wav", 2**33)
+
+    archive = open_package(folder)
+    archive.write_zip(tmp_path / "p.zip")
+    zipped = open_package(tmp_path / "p.zip")
+
+    assert len(archive.problems) == 6
+    assert sorted(rules(zipped)) == sorted(rules(archive))
+    assert zipped.names == archive.names
+    assert zipped.package_id == archive.package_id
+    assert (tmp_path / "p.zip").stat().st_size < 5000
+
+
 # --- what is no package -------------------------------------------------------------------------------------------
 
 
@@ -138,7 +156,7 @@ def test_a_missing_path_is_refused_by_name(tmp_path: Path) -> None:
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.zip").write_bytes(b"")
 
-    with pytest.raises(InputError, match=r"p\.zip: the file is empty"):
+    with pytest.raises(InputError, match=r"p\.zip: The file is empty"):
         open_package(tmp_path / "p.zip")
 
 
@@ -157,6 +175,27 @@ def test_a_truncated_zip_is_refused_as_cut_off(tmp_path: Path, share: float) -> 
 
     with pytest.raises(InputError, match="cut off or damaged"):
         open_package(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [(b"", "archive.empty"), (b"Rar!" + bytes(99), "archive.unreadable"), (b"PK\3\4" + bytes(99), "archive.cut_off")],
+)
+def test_what_cannot_be_opened_breaks_a_rule_too(tmp_path: Path, content: bytes, rule: str) -> None:
+    (tmp_path / "p.zip").write_bytes(content)
+
+    with pytest.raises(PackageError) as caught:
+        open_package(tmp_path / "p.zip")
+    assert [(problem.rule, problem.file) for problem in caught.value.problems] == [(rule, "p.zip")]
+
+
+def test_entries_are_counted_before_objects_are_made_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_zip(tmp_path / "p.zip", FILES)
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_, **__: pytest.fail("an object was made"))
+
+    with pytest.raises(PackageError) as caught:
+        open_package(path, ArchiveLimits(max_entries=2))
+    assert [problem.rule for problem in caught.value.problems] == ["archive.entries"]
 
 
 def test_a_directory_larger_than_any_package_is_not_loaded(tmp_path: Path) -> None:
@@ -295,6 +334,36 @@ def test_names_that_collide_where_case_is_ignored_are_refused(tmp_path: Path) ->
 
     assert rules(opened) == ["archive.case"]
     assert "audio/a.wav" in opened.problems[0].message
+
+
+@pytest.mark.parametrize("files", [{"audio/a.wav/x.wav": b"x"}, {"AUDIO/A.WAV/": b""}, {"audio/a.wav/more/x": b"x"}])
+def test_a_file_that_is_also_a_folder_is_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
+    opened = open_package(write_zip(tmp_path / "p.zip", {**FILES, **files}))
+
+    assert [(problem.rule, problem.file) for problem in opened.problems] == [("archive.folder", "audio/a.wav")]
+    assert "audio/a.wav" not in opened.names
+
+
+def test_a_last_entry_that_reaches_into_the_directory_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", FILES, method=zipfile.ZIP_STORED)
+    with zipfile.ZipFile(path) as archive:
+        (*_, last) = archive.infolist()
+        end = archive.start_dir
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"PK\x01\x02") + 20, end)
+    path.write_bytes(data)
+
+    assert [(problem.rule, problem.file) for problem in open_package(path).problems] == [
+        ("archive.overlap", last.filename)
+    ]
+
+
+def test_an_entry_that_holds_less_than_it_says_is_damaged(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {**FILES, "audio/c.wav": bytes(4321)})
+    archive = open_package(patched(path, struct.pack("<I", 4321), struct.pack("<I", 9999)))
+
+    with pytest.raises(PackageError, match="4321 of 9999 bytes"):
+        archive.read("audio/c.wav")
 
 
 def test_entries_that_share_bytes_are_refused(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from engines.routing import AssetData, FalseAlarms, advise, choose_engine, expla
 from schemas.engine_settings import PrototypeSettings
 from schemas.errors import RejectedError
 from schemas.metadata import CONDITION_COLUMNS
-from schemas.problems import Severity
-from schemas.references import Selection, Verdict
+from schemas.problems import Problem, Severity, shorten
+from schemas.references import Selection, Statement, Verdict
 from schemas.rules import RULES, report
 from schemas.settings import AlarmPolicy, ArchiveLimits, Kpi, QaLimits, RoutingSettings
 from tasks.engine_names import engine_name, engine_phrase
@@ -104,6 +104,27 @@ def test_no_korean_stands_for_a_rule_that_is_gone() -> None:
 def test_a_sentence_that_no_template_knows_stays_english_and_says_so() -> None:
     said = Words("ko").translate("something nobody has translated yet")
     assert (said.text, said.language) == ("something nobody has translated yet", "en")
+
+
+@pytest.mark.parametrize(
+    ("problem", "english", "korean"),
+    [
+        (report("cell.missing", file="metadata.csv", row=1207, column="label"),
+         "metadata.csv, row 1207, column label", "metadata.csv, 1207행, label 열"),
+        (report("clip.nan", file="audio/a.wav", row=8), "audio/a.wav, row 8 of the table", "audio/a.wav, 목록의 8행"),
+        (report("archive.kind"), "the whole package", "패키지 전체"),
+    ],
+)  # fmt: skip
+def test_a_place_is_said_in_both_languages(problem: Problem, english: str, korean: str) -> None:
+    assert (Words("en").place(problem), Words("ko").place(problem)) == (english, korean)
+    assert problem.place in (english, "")
+
+
+def test_choices_and_reasons_within_a_sentence_are_korean_too() -> None:
+    kinds = report("row.machine_type", choices="fan, teapot")
+    assert Words("ko").remedy(kinds).text == "다음 중 하나로 적어 주십시오: 팬(fan), teapot."
+    broken = report("clip.undecodable", why="the header promises 32000 bytes of samples, the file holds 156")
+    assert "32000바이트" in Words("ko").message(broken).text
 
 
 def test_problems_of_one_rule_share_a_title() -> None:
@@ -664,6 +685,19 @@ def test_a_table_without_rows_is_no_obstacle(make_package_page: Any) -> None:
     assert render_package_page(replace(page, quality_table=pd.DataFrame()))
 
 
+def test_what_is_heard_of_recordings_of_several_channels_is_said(make_package_page: Any) -> None:
+    page = make_package_page()
+    table = page.quality_table.assign(
+        sensor=["microphone", "accelerometer", "accelerometer"], channels=pd.Series([2, 3, None], dtype="Int64")
+    )
+    english = render_package_page(replace(page, quality_table=table))
+    korean = render_package_page(replace(page, quality_table=table, language="ko"))
+    assert "1 recording has several channels; the mean of its microphones" in english
+    assert "1 recording of an accelerometer has several channels; its first axis" in english
+    assert "첫 번째 축(채널)으로 판정합니다" in korean
+    assert "several channels" not in render_package_page(replace(page, quality_table=table.assign(channels=1)))
+
+
 def test_recordings_with_problems_come_first(make_package_page: Any) -> None:
     html = render_package_page(make_package_page())
     rows = re.findall(r'<th scope="row">([^<]+)</th>', html[html.index('id="quality"') :])
@@ -859,6 +893,29 @@ def test_a_histogram_of_equal_scores_can_be_drawn() -> None:
     group = plots.ScoreGroup("normal", "Normals", np.full(5, 0.25))
     svg = svg_of(plots.draw_scores([group], threshold=0.25, width=370, labels={"score": "s", "threshold": "t"}))
     assert ">Normals<" in svg
+
+
+# --- very many problems, and statements ---------------------------------------------------------------------------
+
+
+def test_a_fault_of_every_row_is_counted_and_its_rows_are_named(make_package_page: Any) -> None:
+    rows = [report("cell.missing", file="metadata.csv", row=row, column="section_id") for row in range(2, 50_002)]
+    page = render_package_page(make_package_page(language="ko", report={"problems": tuple(shorten(rows))}))
+    assert "50,000곳" in page
+    assert f"{50_000 - package_view.MAX_PLACES:,}곳 더" in page
+    assert f"{package_view.MAX_PLACES + 2}–50001" in page
+    assert len(page) < 200_000
+
+
+def test_statements_that_fail_are_named_and_the_docs_are_linked(make_package_page: Any) -> None:
+    kept = Statement(rule="clip.short", needed=0.9, kept=1.0, holds=True)
+    failing = Statement(rule="row.path", needed=1.0, kept=0.9999, holds=False)
+    page = render_package_page(make_package_page(statements=[kept, failing]))
+    assert "1 of 2 statements" in page
+    assert "kept by 99.9 % of the recordings, 100 % needed" in page
+    assert 'href="data-docs.html"' in page
+    assert "All 1 statements" in render_package_page(make_package_page(statements=[kept]))
+    assert "data-docs.html" not in render_package_page(make_package_page())
 
 
 # --- sound --------------------------------------------------------------------------------------------------------

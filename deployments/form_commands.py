@@ -1,0 +1,91 @@
+"""`alp form` and `alp pack`: what a plant gets, and a package of what it has already."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from deployments.options import AsJson, stderr, stdout
+from schemas.errors import UsageError
+from schemas.settings import Language
+
+_SHOWN = 5
+
+
+def form(
+    machine_types: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MACHINE_TYPE]...", help="Whose pages to write. [default: all eight]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A name ending .xlsx or .html.")] = Path(
+        "form.xlsx"
+    ),
+    language: Annotated[Language, typer.Option("--lang", help="Of the form.")] = "en",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the form for a plant: what to record, a table to fill in, and a checklist."""
+    from deployments.printing import print_json
+    from tasks.forms.form_file import write_form
+
+    written = write_form(out, machine_types or [], language=language, overwrite=overwrite)
+    if as_json:
+        print_json({"form": str(out), "machine_types": list(written.machine_types), "language": language})
+        return
+    names = ", ".join(map(written.name, written.machine_types))
+    _say(f"Wrote the form for {names} to {out}")
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Recordings of one machine.", show_default=False)],
+    machine_type: Annotated[str, typer.Option("--machine-type", "-m", help="What it is: fan, pump, …")],
+    section: Annotated[str, typer.Option("--section", "-s", help="Which machine of that type.")],
+    assume_normal: Annotated[
+        bool, typer.Option("--assume-normal", help="Somebody who knows the machine says that all of them are normal.")
+    ] = False,
+    confirmed_by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so.")] = None,
+    recorded_at: Annotated[str | None, typer.Option(metavar="TIME", help="When, such as 2026-03-02.")] = None,
+    sensor: Annotated[
+        Literal["microphone", "accelerometer"] | None, typer.Option(help="[default: microphone]", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="[default: FOLDER.zip]", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a package of a bare folder of normal recordings."""
+    from deployments.printing import print_json
+    from deployments.progress_bars import progress_bars
+    from tasks.packing import Labels, pack_folder
+
+    if not assume_normal:
+        raise UsageError(
+            "everything in a package is learnt as normal: have somebody who knows the machine confirm it, and say"
+            " --assume-normal"
+        )
+    source = folder.resolve()
+    labels = Labels(machine_type, section, confirmed_by=confirmed_by, recorded_at=recorded_at, sensor=sensor)
+    target = source.with_name(f"{source.name}.zip") if out is None else out
+    with progress_bars(stderr):
+        packed = pack_folder(source, target, labels, overwrite=overwrite)
+    if as_json:
+        left_out = list(packed.left_out)
+        print_json({"package": str(packed.path), "recordings": packed.recordings, "left_out": left_out})
+        return
+    _say(f"Packed {packed.recordings} recordings in {packed.path}")
+    if packed.left_out:
+        more = ", …" if len(packed.left_out) > _SHOWN else ""
+        _say(f"Left out: {', '.join(packed.left_out[:_SHOWN])}{more}", style="dim")
+    _say(f"Next: {sys.argv[0]} check {packed.path}", style="dim")
+
+
+def _say(text: str, *, style: str | None = None) -> None:
+    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)

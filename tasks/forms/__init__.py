@@ -1,0 +1,1 @@
+"""The form a plant gets: what to record, and the table to fill in."""

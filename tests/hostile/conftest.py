@@ -1,0 +1,122 @@
+"""The process at the door, one for all cases."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile import case
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 240
+"""A process that has said nothing for so long hangs; how long an upload may take is for the tests to say."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of one upload."""
+
+    source: Path
+    sandbox: Path
+    check: dict[str, Any]
+    onboard: dict[str, Any]
+    touched: list[str]
+
+    @property
+    def store(self) -> Path:
+        return self.sandbox / "store"
+
+
+TakeIn = Callable[[case.Make], Taken]
+
+
+class Door:
+    """`tests.hostile.door` as a process; started again after one that hung or died."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[str] = queue.Queue()
+
+    def ask(self, source: Path, sandbox: Path) -> dict[str, Any]:
+        """How the upload ended."""
+        process = self._running()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"source": str(source), "sandbox": str(sandbox)}) + "\n")
+        process.stdin.flush()
+        try:
+            answer = self._answers.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            self.close()
+            pytest.fail(f"nothing came back within {PATIENCE_S} s")
+        if not answer:
+            self.close()
+            pytest.fail("the process died")
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is not None:
+            return self._process
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ALP_"))}
+        mine = {
+            "HOME": str(self._home),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.door"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self._home, env=kept | mine,
+        )  # fmt: skip
+        self._answers = queue.Queue()
+        threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
+        return self._process
+
+    @staticmethod
+    def _listen(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            answers.put(line)
+        answers.put("")
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Warmed up: libraries that are loaded late have left their caches and count for no case."""
+    home = tmp_path_factory.mktemp("door")
+    door = Door(home)
+    _take_in(door, case.zipped(case.entries()), home / "first")
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def take_in(door: Door, tmp_path: Path) -> TakeIn:
+    """Makes an upload and brings it to the door."""
+    return lambda make: _take_in(door, make, tmp_path)
+
+
+def _take_in(door: Door, make: case.Make, folder: Path) -> Taken:
+    """`here`, the working folder, lies so deep that what climbs out of it still lands where the tests look."""
+    sandbox = folder / "sandbox"
+    for name in ("upload", "here", "scratch"):
+        (sandbox / name).mkdir(parents=True)
+    source = make(sandbox / "upload")
+    return Taken(source, sandbox, **door.ask(source, sandbox))
