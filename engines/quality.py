@@ -219,11 +219,12 @@ def _bits_used(channels: NDArray[np.float32]) -> float:
 
     The distance is the 2nd percentile over all neighbours, on the 16-bit grid: a few stray values change nothing.
     """
-    taken = np.zeros(65536, dtype=bool)
+    taken = np.zeros(65537, dtype=bool)
     samples = channels.ravel()
     for start in range(0, len(samples), _CHUNK):
-        codes = np.rint(samples[start : start + _CHUNK] * np.float32(32768))
-        taken[np.clip(codes, -32768, 32767).astype(np.int32) + 32768] = True
+        codes = samples[start : start + _CHUNK] * np.float32(32768)
+        np.clip(np.rint(codes, out=codes), -32768, 32768, out=codes)
+        taken[codes.astype(np.int32) + 32768] = True
     distances = np.diff(np.flatnonzero(taken))
     levels = len(distances) + 1
     if levels < LEAST_LEVELS or channels.size < VISITS_PER_LEVEL * levels:

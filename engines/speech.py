@@ -56,8 +56,10 @@ def speech_ratio(waveform: NDArray[np.float32], sample_rate: int, *, band_hz: fl
     size, hop = round(FRAME_S * RATE_HZ), round(HOP_S * RATE_HZ)
     frames = np.lib.stride_tricks.sliding_window_view(slow, size)[::hop]
     chunks = [frames[i : i + _CHUNK_FRAMES] for i in range(0, len(frames), _CHUNK_FRAMES)]
-    pitch = np.concatenate([_pitches(chunk) for chunk in chunks])
     level_db = np.concatenate([_levels_db(chunk) for chunk in chunks])
+    if np.ptp(level_db) < DIP_DB:
+        return 0.0  # no pitch need be sought in a sound so steady
+    pitch = np.concatenate([_pitches(chunk) for chunk in chunks])
     syllables = [run for run in _runs(pitch) if _glides(pitch[run]) and _dips(level_db, run)]
     if len(syllables) < LEAST_SYLLABLES or np.std([pitch[run].mean() for run in syllables]) < VARIETY:
         return 0.0
