@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +67,21 @@ def hear(encoder: Encoder, clip: Clip, waveform: NDArray[np.float32], bandwidth_
         The clip cannot be heard; it is named.
     """
     held_hz = min(clip.bandwidth_hz, bandwidth_hz)
-    try:
+    with naming(clip):
         return encoder.spectrogram(waveform, sample_rate=clip.sample_rate, bandwidth_hz=bandwidth_hz, held_hz=held_hz)
+
+
+@contextmanager
+def naming(clip: Clip) -> Iterator[None]:
+    """What is refused inside is refused by the clip's name.
+
+    Raises
+    ------
+    InputError
+        As it was raised inside, the clip named before it.
+    """
+    try:
+        yield
     except InputError as error:
         raise InputError(f"clip {clip.clip_id!r}: {error}") from error
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -40,7 +40,16 @@ from engines.banks import Spread
 from engines.base import Clip, ClipSet, Engine, Progress, recording_scores
 from engines.episodes import Footage, Network, Sampler, Task, finetune, train
 from engines.features import BandMoments, BandStatistics, FrameGrid, Spectrogram, log_mel
-from engines.fitting import MIN_RECORDINGS, by_clip_id, folds, name_method, require_normals, require_rate, shared_band
+from engines.fitting import (
+    MIN_RECORDINGS,
+    by_clip_id,
+    folds,
+    name_method,
+    naming,
+    require_normals,
+    require_rate,
+    shared_band,
+)
 from engines.saving import Tensors, read_card, write_card
 from engines.workers import WorkDone, Workers
 from schemas.engine_settings import PrototypeSettings
@@ -365,9 +374,8 @@ class _Trainer:
     def score_without(self, left: Sequence[int]) -> list[float]:
         """Scores of the clips at `left` by a model of all the others."""
         model, _ = self.fit(sorted(set(range(len(self._target))) - set(left)))
-        return self._workers.map(
-            lambda i: model.score(_hear(self._target, i, self._settings, model.bandwidth_hz), self._settings), left
-        )
+        heard = self._hear_target(model.bandwidth_hz)
+        return self._workers.map(lambda i: model.score(heard[i], self._settings), left)
 
     def _hear_target(self, band: float) -> list[Spectrogram]:
         if band not in self._heard:
@@ -377,15 +385,11 @@ class _Trainer:
     def _hear_all(self, clips: ClipSet, band: float) -> list[Spectrogram]:
         return self._workers.map(lambda i: _hear(clips, i, self._settings, band), range(len(clips)))
 
-    def _describe(self, space: Space, heard: Iterable[Spectrogram]) -> list[Moments]:
-        return self._workers.map(lambda one: Moments.of(space.points(one)), heard)
-
     def _describe_own(self, lesson: Lesson, clips: ClipSet, heard: Sequence[Spectrogram]) -> _Own:
-        names, prototypes = _recording_means(clips, self._describe(lesson.space, heard))
+        points = self._workers.map(lesson.space.points, heard)
+        names, prototypes = _recording_means(clips, [Moments.of(one) for one in points])
         weights = _weight_table(lesson.columns)
-        distances = self._workers.map(
-            lambda one: _distances(lesson.space.points(one), prototypes, weights, self._settings), heard
-        )
+        distances = self._workers.map(lambda one: _distances(one, prototypes, weights, self._settings), points)
         return _Own(names, prototypes, tuple(clip.recording_id for clip in clips.clips), np.stack(distances))
 
     def _learn(self, band: float) -> Lesson:
@@ -422,18 +426,20 @@ class _Trainer:
 
     def _measure_source(self, space: Space, heard: Sequence[Spectrogram]) -> tuple[tuple[Column, ...], Floats]:
         """Each column's weights and spread, and the source's prototypes, from the source's clips in order."""
-        moments = self._describe(space, heard)
+        points = self._workers.map(space.points, heard)
+        moments = [Moments.of(one) for one in points]
         pairs = list(zip(self._source.clips, moments, strict=True))
         weights = [_weigh_column(task, pairs, self._settings) for task in self._tasks]
+        table = np.stack(weights, axis=1)
         names, prototypes = _recording_means(self._source, moments)
         place = {name: row for row, name in enumerate(names)}
 
         def find_nearest(index: int) -> Floats:
-            found = _distances(space.points(heard[index]), prototypes, np.stack(weights, axis=1), self._settings)
+            found = _distances(points[index], prototypes, table, self._settings)
             found[place[self._source.clips[index].recording_id]] = np.inf
             return np.asarray(found.min(axis=0))
 
-        own = np.stack(self._workers.map(find_nearest, range(len(heard))))
+        own = np.stack(self._workers.map(find_nearest, range(len(points))))
         columns = tuple(
             Column(task.column, each, Spread.of_source(own[:, number]))
             for number, (task, each) in enumerate(zip(self._tasks, weights, strict=True))
@@ -543,7 +549,7 @@ def _hear(clips: ClipSet, index: int, settings: PrototypeSettings, bandwidth_hz:
     """
     clip = clips.clips[index]
     waveform = clips.waveform(index)
-    try:
+    with naming(clip):
         return log_mel(
             waveform,
             settings.front_end,
@@ -551,8 +557,6 @@ def _hear(clips: ClipSet, index: int, settings: PrototypeSettings, bandwidth_hz:
             bandwidth_hz=bandwidth_hz,
             held_hz=min(clip.bandwidth_hz, bandwidth_hz),
         )
-    except InputError as error:
-        raise InputError(f"clip {clip.clip_id!r}: {error}") from error
 
 
 def _crop_frames(settings: PrototypeSettings, sample_rate: int, bandwidth_hz: float) -> int:

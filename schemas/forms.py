@@ -16,10 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import AlpError, UsageError
+from schemas.yaml_files import read_mapping
 
 SHARED = ("clip_s", "min_normals", "recommended_normals")
 """Quantities that the gate and the router ask of every machine alike."""
@@ -109,12 +109,8 @@ def shared_quantity(name: str) -> float:
 
 
 def _read(path: Path) -> RecordingForm:
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: the form cannot be read ({error}). Write YAML in UTF-8.") from error
-    if not isinstance(fields, dict):
-        raise UsageError(f"{path}: a mapping from quantity to number is wanted, such as `clip_s: 10`.")
+    wanted = "a mapping from quantity to number is wanted, such as `clip_s: 10`."
+    fields = read_mapping(path, what="the form", wanted=wanted)
     try:
         return RecordingForm(**{"machine_type": path.stem, **fields})
     except (ValidationError, TypeError) as error:

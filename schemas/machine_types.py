@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from schemas.errors import UsageError
 from schemas.settings import Settings
+from schemas.yaml_files import read_mapping
 
 _BUILT_IN = Path(__file__).with_name("machine_types.yaml")
 
@@ -77,12 +77,8 @@ def _built_in() -> MachineTypes:
 
 
 def _read(path: Path) -> dict[str, MachineType]:
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: the machine types cannot be read ({error}). Write YAML in UTF-8.") from error
-    if not isinstance(entries, dict):
-        raise UsageError(f"{path}: a mapping from type id to its names is wanted, such as `mixer: {{en: mixer}}`.")
+    wanted = "a mapping from type id to its names is wanted, such as `mixer: {en: mixer}`."
+    entries = read_mapping(path, what="the machine types", wanted=wanted)
     return {str(key): _entry(path, str(key), fields) for key, fields in entries.items()}
 
 

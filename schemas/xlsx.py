@@ -16,9 +16,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +26,7 @@ from xml.parsers import expat
 from schemas.errors import PackageError
 from schemas.rules import report
 from schemas.settings import ArchiveLimits
+from schemas.unpacking import UNPACK_ERRORS
 
 MAGIC = b"PK\x03\x04"
 OLD_MAGIC = b"\xd0\xcf\x11\xe0"
@@ -41,18 +40,8 @@ _MAX_TAGS = 6_000_000
 _MAX_DEPTH = 32
 _MAX_TAG_BYTES = 1 << 20
 _LAST_ROW = 1 << 20
-_UNPACK_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-    KeyError,
-)
-"""What zipfile raises on a hostile archive; NotImplementedError is a RuntimeError, UnicodeError a ValueError."""
+_READ_ERRORS = (*UNPACK_ERRORS, KeyError)
+"""Reading a member by name may also find none."""
 _DATE_FORMATS = frozenset({*range(14, 23), *range(27, 37), *range(50, 59)})
 """Built-in number formats of dates and times (ECMA-376 part 1, 18.8.30), those of East Asian locales included."""
 
@@ -124,7 +113,7 @@ class _Workbook:
         self._strings: list[str] | None = None
         try:
             self._zip = zipfile.ZipFile(_BoundedBytes(data))
-        except _UNPACK_ERRORS as error:
+        except _READ_ERRORS as error:
             raise self._unreadable("it is no Excel workbook") from error
         self._parts = {entry.filename.casefold(): entry for entry in self._zip.infolist()}
         self._main = self._main_part()
@@ -249,7 +238,7 @@ class _Workbook:
                         problem = report("table.bytes", file=self._name, limits=self._limits)
                         raise PackageError(str(problem), [problem])
                     yield chunk
-        except _UNPACK_ERRORS as error:
+        except _READ_ERRORS as error:
             raise self._unreadable(f"its {posixpath.basename(path)} is damaged") from error
 
     def _unreadable(self, why: str) -> PackageError:

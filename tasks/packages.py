@@ -13,11 +13,9 @@ import io
 import os
 import re
 import stat
-import struct
 import threading
 import unicodedata
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from schemas.problems import Problem
 from schemas.rules import report
 from schemas.settings import ArchiveLimits
 from schemas.tables import find_tables
+from schemas.unpacking import UNPACK_ERRORS
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_FLAG, _ENCRYPTED_FLAGS = 0x800, 0x41
@@ -40,17 +39,6 @@ _DIRECTORY_MARK = b"PK\x01\x02"
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 1024
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._[^/]*$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_UNPACK_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-)
-"""What zipfile raises on a hostile archive; NotImplementedError is a RuntimeError, UnicodeError a ValueError."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +227,7 @@ class PackageArchive:
                     yield chunk
             if size < entry.size:
                 raise EOFError(f"{size} of {entry.size} bytes are there")
-        except _UNPACK_ERRORS as error:
+        except UNPACK_ERRORS as error:
             raise self._fail(name, report("archive.damaged", file=name, why=str(error).rstrip("."))) from error
         self._reading.digests[name] = digest.hexdigest()
 
@@ -439,7 +427,7 @@ class _Zip(_Container):
             raise InputError(f"{path}: the file cannot be read ({error.strerror}). Check its permissions.") from error
         try:
             self._zip = zipfile.ZipFile(self._file)
-        except (_TooManyEntries, *_UNPACK_ERRORS) as error:
+        except (_TooManyEntries, *UNPACK_ERRORS) as error:
             self._file.seek(0)
             start = self._file.read(4)
             self._file.close()

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from numpy.typing import NDArray
 
 from engines.base import AnomalyMap
@@ -22,6 +22,7 @@ from engines.calibration import Threshold
 from engines.metrics import AssetMetrics
 from schemas.references import AssetResult, Package, QualityReport, Selection, Statement
 from schemas.settings import Kpi, Language
+from tasks.html import html_environment
 from tasks.report import asset_view, package_view, words
 from tasks.report.words import Words
 
@@ -106,14 +107,7 @@ def _render(template: str, **facts: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tasks.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html_environment("tasks.report")
     environment.filters |= {
         "number": words.number,
         "rate": words.rate,

@@ -14,6 +14,7 @@ import soundfile as sf
 from engines.toy.plan import ToyPlan
 from flows.onboard import onboard
 from schemas.errors import RejectedError
+from schemas.metadata import CONDITION_COLUMNS
 from schemas.references import OnboardResult, Selection
 from schemas.settings import OnboardSettings
 from tasks.runs import Manifest
@@ -21,15 +22,6 @@ from tasks.store import FolderStore
 from tasks.toy import write_toy_package
 
 Row = dict[str, str]
-CONDITIONS = (
-    "speed_level",
-    "load_level",
-    "mic_position_id",
-    "mic_direction",
-    "noise_id",
-    "operating_mode",
-    "installation",
-)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +142,7 @@ def test_a_run_cut_off_after_the_trial_finds_its_choice_settled(
 
 
 def test_emptied_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
-    package = edited_fan(lambda rows: [{**row, **dict.fromkeys(CONDITIONS, "")} for row in rows])
+    package = edited_fan(lambda rows: [{**row, **dict.fromkeys(CONDITION_COLUMNS, "")} for row in rows])
     result = run(package, FolderStore(tmp_path / "store"), dry_run=True)
     assert result.assets[0].engine == "b"
 
@@ -158,7 +150,7 @@ def test_emptied_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path:
 def test_shuffled_conditions_lead_to_b(edited_fan: Callable[..., Path], tmp_path: Path) -> None:
     def shuffle(rows: list[Row]) -> list[Row]:
         rng = np.random.default_rng(5)
-        for column in CONDITIONS:
+        for column in CONDITION_COLUMNS:
             values = rng.permutation([row[column] for row in rows])
             rows = [{**row, column: str(value)} for row, value in zip(rows, values, strict=True)]
         return rows
