@@ -88,6 +88,8 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Prefect's 20 s are too few for its own server on a machine that does something else beside.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    # Longer than the 60 s that its SQLite waits for a lock: a request repeated after it was carried out loses its result.
+    os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "180")
 
 
 def _exit_code(verdict: Verdict, *, bad_input: bool) -> int:

@@ -10,6 +10,8 @@ import pytest
 # Before anything imports Prefect: tests send nothing out.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+# As `alp` sets it: longer than the 60 s that the server's SQLite waits for a lock.
+os.environ["PREFECT_API_REQUEST_TIMEOUT"] = "180"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
