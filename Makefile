@@ -20,7 +20,7 @@ PIP_OPTIONS := -qq --disable-pip-version-check --no-input
 PINNED := -c constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality docs constraints clean
+.PHONY: help demo test check bench bench-quality bench-calibration docs constraints clean
 
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
@@ -46,6 +46,9 @@ bench: $(READY) ## measure the gate's speed beside a plain librosa loop, and its
 bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--quick" for a few): benchmarks/quality.md
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --group bench
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+bench-calibration: $(READY) ## hold observed against claimed false-alarm rates, 15 minutes (ARGS="--quick" for a few): benchmarks/calibration.md
+	$(BIN)/python -m benchmarks.calibration $(ARGS)
 
 docs: $(READY) ## write docs/quality.md afresh from the rule table
 	$(BIN)/python -m tasks.report.rule_page > docs/quality.md

@@ -18,9 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from deployments import form_commands
+from deployments.alarm_commands import alarms_app
 from deployments.asset_commands import asset_app
 from deployments.encoder_commands import encoder_app
+from deployments.fleet_commands import fleet
 from deployments.library_commands import library_app
+from deployments.monitor_commands import monitor
+from deployments.score_commands import score
 from schemas.errors import AlpError, InputError, RejectedError, UsageError
 from schemas.references import Verdict
 from schemas.settings import EncoderChoice, EngineChoice, Environment, Language, OnboardSettings
@@ -37,9 +41,13 @@ app = typer.Typer(
 )
 app.command(name="form")(form_commands.form)
 app.command(name="pack")(form_commands.pack)
+app.command(name="score")(score)
+app.command(name="monitor")(monitor)
+app.command(name="fleet")(fleet)
 app.add_typer(library_app, name="library")
 app.add_typer(asset_app, name="asset")
 app.add_typer(encoder_app, name="encoder")
+app.add_typer(alarms_app, name="alarms")
 stdout = Console()
 stderr = Console(stderr=True)
 

@@ -1,7 +1,8 @@
-"""Run the onboarding flow in this process and say how it ended."""
+"""Run flows in this process, and say how an onboarding ended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,23 +67,30 @@ def run_onboarding(source: str, customer: str, store: str, settings: OnboardSett
     """
     keys.check_customer(customer)
     shelf = open_store(store)
-    state = _run_flow(source, customer, shelf.url, settings, dry_run)
+    from flows.onboard import onboard
+
+    state = run_flow_here(onboard, source, customer, shelf.url, settings, dry_run=dry_run)
     manifest: Manifest = state.result(raise_on_failure=state.name != REJECTED)
     return Outcome(manifest=manifest, store=shelf, dry_run=dry_run)
 
 
-def _run_flow(source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool) -> Any:
+def run_flow_here(flow: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Run a flow in this process, on the Prefect server that is configured or an ephemeral one; its final state.
+
+    Raises
+    ------
+    EnvironmentFault
+        The configured server does not answer, or none can be started here.
+    """
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.onboard import onboard
-
     if server := PREFECT_API_URL.value():
-        _check_server(server)
+        check_server(server)
     # Nobody waits for the heartbeats of a server that ends with this process, and each flow pays a second for them.
     alone = {} if server else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     try:
         with temporary_settings(updates=alone):
-            return onboard(source, customer, store, settings, dry_run=dry_run, return_state=True)
+            return flow(*arguments, **options, return_state=True)
     except RuntimeError as error:
         # What a step raises comes back in the state; this is Prefect failing to start or to keep its database.
         raise EnvironmentFault(
@@ -91,7 +99,8 @@ def _run_flow(source: str, customer: str, store: str, settings: OnboardSettings,
         ) from error
 
 
-def _check_server(url: str) -> None:
+def check_server(url: str) -> None:
+    """Raise EnvironmentFault where the Prefect server at `url` does not answer."""
     from prefect import get_client
 
     with get_client(sync_client=True) as client:

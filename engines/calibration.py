@@ -25,7 +25,8 @@ Sources
 - S. Bates et al., "Testing for outliers with conformal p-values", Annals of Statistics 51, 2023.
 - V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012 (the Beta law of one set).
 - R. F. Barber et al., "Predictive inference with the jackknife+", Annals of Statistics 49, 2021 (why plain
-  leave-one-out has no guarantee without further assumption).
+  leave-one-out has no guarantee without further assumption, and what comparison of scores would have one, 2α:
+  each clip judged by n models, the i-th of which left out recording i, against that recording's own score).
 - J. F. Lawless and M. Fredette, "Frequentist prediction intervals and predictive distributions", Biometrika
   92, 2005 (the level of a fitted tail corrected for the fitting).
 """
@@ -68,6 +69,19 @@ _ROUNDING = 1e-12
 """Relative slack that lets a budget of 1/1440 be carried by 1439 normals whatever the rounding of 1/1440."""
 
 
+class RuleNeeded(BaseModel):
+    """What would certify the budget by an alarm on m clips in a row, each above every normal recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: int = Field(description="Clips that must exceed.")
+    window: int = Field(description="Clips looked back on; m here, the rule that takes the fewest normals.")
+    on_average: int = Field(description="Normal recordings, held out from the engine, that certify it on average.")
+    at_confidence: int = Field(description="The same for one calibration set at the policy's confidence.")
+    more_on_average: int = Field(description="Of `on_average`, how many are still to record.")
+    more_at_confidence: int = Field(description="Of `at_confidence`, how many are still to record.")
+
+
 class Needed(BaseModel):
     """What would certify the budget, and what the normals at hand certify already."""
 
@@ -82,6 +96,9 @@ class Needed(BaseModel):
     more_at_confidence: int = Field(description="Of `at_confidence`, how many are still to record.")
     certifiable_alpha: FiniteFloat = Field(description="Smallest alpha that today's normals carry, 1/(n + 1).")
     certifiable_alarms_per_day: FiniteFloat = Field(description="The same as false alarms a day.")
+    rules: tuple[RuleNeeded, ...] = Field(
+        default=(), description="The same by m-of-n alarm rules that the policy allows, from the quickest."
+    )
 
 
 class GammaTail(BaseModel):
@@ -121,7 +138,7 @@ class Threshold(BaseModel):
         "attainable p-value within alpha; None for gamma_tail."
     )
     alarms_per_day: FiniteFloat = Field(
-        description="False alarms a day expected on average over calibration sets; conformal: an upper bound."
+        description="False alarms a day expected on average over calibration sets; certified: an upper bound."
     )
     alarms_per_day_interval: tuple[FiniteFloat, FiniteFloat] | None = Field(
         description="Where 95 % of thresholds made this way fall, if the model holds; gamma_tail only."
@@ -219,7 +236,7 @@ def decide(scores: npt.ArrayLike, calibration: npt.ArrayLike, threshold: Thresho
     InputError : a score is not finite, or `threshold` was not calibrated on `calibration`.
     """
     normals = _validate_normals(calibration, "calibration", at_least=1)
-    if not _is_calibrated_on(threshold, normals):
+    if not is_calibrated_on(threshold, normals):
         raise InputError(
             f"the threshold {threshold.value:.6g} was calibrated on other scores than the {normals.size} "
             f"given (it knew {threshold.n_normals}); calibrate again on these."
@@ -235,23 +252,37 @@ def alarm_rank(n: int, alpha: float) -> int:
     return min(n, math.floor(alpha * (n + 1) * (1 + _ROUNDING)))
 
 
-def normals_to_certify(alpha: float, *, confidence: float | None = None) -> int:
-    """Fewest normal recordings that carry α.
+def normals_to_certify(alpha: float, *, confidence: float | None = None, in_a_row: int = 1) -> int:
+    """Fewest normal recordings that carry α, for an alarm on so many clips in a row above all of them.
 
-    On average: the smallest n with 1 / (n + 1) ≤ α. At a confidence: the smallest n with (1 − α)ⁿ ≤
-    1 − confidence, where the largest of n scores is exceeded by more than α of normals with no more than that
-    probability (Beta(1, n); order statistics as non-parametric tolerance limits, Wilks 1941).
+    On average: the smallest n with 1 / C(n + m, m) ≤ α, m clips in a row; for one clip that is 1 / (n + 1). At a
+    confidence: the largest of n scores is exceeded by more than θ of normals with probability (1 − θ)ⁿ (Beta(1, n);
+    order statistics as non-parametric tolerance limits, Wilks 1941), and m clips in a row by θᵐ; so the smallest
+    n with (1 − α^(1/m))ⁿ ≤ 1 − confidence.
 
     Parameters
     ----------
     alpha : in (0, 1].
     confidence : in (0, 1), or None for on average.
+    in_a_row : m, 1 or more.
     """
-    if confidence is None:
-        return max(1, math.ceil(1 / alpha * (1 - _ROUNDING)) - 1)
     if alpha >= 1:
         return 1
-    return max(1, math.ceil(math.log1p(-confidence) / math.log1p(-alpha) * (1 - _ROUNDING)))
+    if confidence is not None:
+        theta = alpha ** (1 / in_a_row)
+        if theta >= 1:  # an α so near to 1 that its root rounds to it
+            return 1
+        return max(1, math.ceil(math.log1p(-confidence) / math.log1p(-theta) * (1 - _ROUNDING)))
+    needed = 1 / alpha * (1 - _ROUNDING)
+    if in_a_row == 1:
+        return max(1, math.ceil(needed) - 1)
+    low, high = 0, 1
+    while math.comb(high + in_a_row, in_a_row) < needed:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if math.comb(middle + in_a_row, in_a_row) >= needed else (middle, high)
+    return high
 
 
 def fit_gamma_tail(normal_scores: npt.ArrayLike) -> GammaTail:
@@ -411,7 +442,7 @@ def _validate_normals(scores: npt.ArrayLike, name: str, *, at_least: int) -> Flo
     return normals
 
 
-def _is_calibrated_on(threshold: Threshold, normals: FloatArray) -> bool:
+def is_calibrated_on(threshold: Threshold, normals: FloatArray) -> bool:
     n = normals.size
     if n != threshold.n_normals:
         return False
@@ -438,18 +469,32 @@ def _count_needed(n: int, policy: AlarmPolicy) -> Needed:
         more_at_confidence=max(0, at_confidence - n),
         certifiable_alpha=1 / (n + 1),
         certifiable_alarms_per_day=policy.clips_per_day / (n + 1),
+        rules=tuple(_count_needed_in_a_row(n, m, policy) for m in range(2, policy.max_window + 1)),
+    )
+
+
+def _count_needed_in_a_row(n: int, m: int, policy: AlarmPolicy) -> RuleNeeded:
+    on_average = normals_to_certify(policy.alpha, in_a_row=m)
+    at_confidence = normals_to_certify(policy.alpha, confidence=policy.confidence, in_a_row=m)
+    return RuleNeeded(
+        m=m,
+        window=m,
+        on_average=on_average,
+        at_confidence=at_confidence,
+        more_on_average=max(0, on_average - n),
+        more_at_confidence=max(0, at_confidence - n),
     )
 
 
 def _explain_conformal(
     n: int, alarms_per_day: float, confidence_bound: float | None, policy: AlarmPolicy, *, certified: bool
 ) -> str:
-    claim = "certified by" if certified else "estimated, not certified, from"
+    at_most, claim = ("at most", "certified by") if certified else ("about", "estimated, not certified, from")
     this_set = ""
     if confidence_bound is not None:
         this_set = f" (with {100 * policy.confidence:.3g} % confidence at most {confidence_bound:.3g})"
     return (
-        f"False alarms a day: at most {alarms_per_day:.3g} expected on average{this_set}, {claim} {n:,} normal "
+        f"False alarms a day: {at_most} {alarms_per_day:.3g} expected on average{this_set}, {claim} {n:,} normal "
         f"recordings, at {policy.clips_per_day:,.6g} clips a day and as long as recording conditions stay as "
         "they were."
     )
@@ -462,5 +507,14 @@ def _explain_gamma_tail(normals: FloatArray, expected: float, high: float, polic
     return (
         f"False alarms a day: about {expected:.3g} expected and up to {high:.3g} plausible against a budget of "
         f"{budget:.3g}, by a model and not certified, as {n:,} normal recordings{equal} certify at best one "
-        f"false alarm in {n + 1:,} clips; {needed.more_on_average:,} more would certify the budget."
+        f"false alarm in {n + 1:,} clips; {needed.more_on_average:,} more would certify the budget"
+        f"{_explain_quickest_rule(needed)}, if the engine does not learn from them."
     )
+
+
+def _explain_quickest_rule(needed: Needed) -> str:
+    """The quickest rule that today's normals carry, or the one that needs the fewest more."""
+    if not needed.rules:
+        return ""
+    rule = min(needed.rules, key=lambda rule: (rule.more_on_average, rule.m))
+    return f", and {rule.on_average:,} would by an alarm on {rule.m} clips in a row"

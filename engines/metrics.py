@@ -11,12 +11,16 @@ Conventions
   package over the three values of all its assets.
 - What cannot be computed is None, with the reason under its name in `notes`; never NaN, never an exception.
 - Clips count as independent. Segments of one recording are not, and then the intervals are too narrow.
+- Intervals are 95 %, two-sided: percentile bootstrap of the metrics, exact (Clopper-Pearson) of the detection rates by
+  anomaly type. What they prove of a target is `engines.evidence`.
 
 Sources
 -------
 - K. Dohi et al., "Description and discussion on DCASE 2023 Challenge Task 2", 2023, and its evaluator.
 - D. K. McClish, "Analyzing a portion of the ROC curve", Medical Decision Making 9, 1989.
 - B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13 (percentile intervals).
+- C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+  binomial", Biometrika 26, 1934.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from scipy import stats
 
 from schemas.errors import InputError
 
@@ -42,6 +47,9 @@ DECISION_NAMES = tuple(
     f"{name}{suffix}" for suffix in ("", "_source", "_target") for name in ("precision", "recall", "f1")
 )
 METRIC_NAMES = RANKING_NAMES + DECISION_NAMES
+
+UNNAMED_TYPE = ""
+"""Type of an anomaly whose label does not say what is wrong."""
 
 _OFFICIAL_NAMES = ("auc_source", "auc_target", "pauc")
 _SMALL_STRATUM = 5
@@ -87,7 +95,7 @@ class Counts(BaseModel):
 
 
 class Interval(BaseModel):
-    """A 95 % percentile bootstrap interval."""
+    """A 95 % interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,11 +103,25 @@ class Interval(BaseModel):
     high: FiniteFloat
 
 
+class Detection(BaseModel):
+    """How many anomalies of one type alarm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    anomalies: int = Field(description="Labelled anomalies of this type.")
+    hits: int = Field(description="Of these, how many alarm.")
+    rate: FiniteFloat = Field(description="Share that alarms, 0-1.")
+    interval: Interval = Field(description="Clopper-Pearson.")
+
+
 class AssetMetrics(Metrics):
     """Metrics of one asset's test clips."""
 
     counts: Counts
-    intervals: dict[str, Interval] = Field(description="By name; only values that are defined have one.")
+    intervals: dict[str, Interval] = Field(description="Bootstrap, by name; only values that are defined have one.")
+    by_anomaly_type: dict[str, Detection] = Field(
+        default_factory=dict, description="Sorted by name; `UNNAMED_TYPE` where labels name types only of some."
+    )
 
 
 class PackageMetrics(Metrics):
@@ -183,6 +205,7 @@ def evaluate(
     domain: npt.ArrayLike,
     *,
     decisions: npt.ArrayLike | None = None,
+    anomaly_types: Sequence[str | None] | None = None,
     seed: int = 0,
     bootstrap: int = 1000,
 ) -> AssetMetrics:
@@ -198,6 +221,8 @@ def evaluate(
     is_anomaly : (n,) bool, None or NaN where unlabelled.
     domain : (n,) "source" or "target".
     decisions : (n,) bool, true for an alarm; without them precision, recall and F1 are None.
+    anomaly_types : (n,) text, what is wrong with an anomaly, None where its label does not say; without them, or where
+        none says, or without decisions, `by_anomaly_type` is empty.
     seed : of the resampling.
     bootstrap : resamples; 0 gives no intervals.
 
@@ -216,7 +241,23 @@ def evaluate(
         if caveat:
             notes["intervals"] = caveat
     metrics = {name: values.get(name) for name in METRIC_NAMES}
-    return AssetMetrics(**metrics, counts=counts, intervals=intervals, notes=notes)
+    detected = _detect_by_type(is_anomaly, decisions, anomaly_types)
+    return AssetMetrics(**metrics, counts=counts, intervals=intervals, by_anomaly_type=detected, notes=notes)
+
+
+def clopper_pearson(hits: int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """Exact two-sided interval of a rate, 0-1, from `hits` of `trials` independent ones (Clopper and Pearson 1934).
+
+    Raises
+    ------
+    InputError : not 0 ≤ hits ≤ trials, or no trial.
+    """
+    if not 0 <= hits <= trials or trials == 0:
+        raise InputError(f"{hits} of {trials} is no rate; give 0 or more of one or more.")
+    tail = (1 - confidence) / 2
+    low = float(stats.beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
+    high = float(stats.beta.isf(tail, hits + 1, trials - hits)) if hits < trials else 1.0
+    return Interval(low=low, high=high)
 
 
 def macro(assets: Sequence[AssetMetrics]) -> PackageMetrics:
@@ -309,6 +350,29 @@ def _validate_decisions(decisions: npt.ArrayLike, n: int) -> BoolArray:
     if missing.size:
         raise InputError(f"decisions[{int(missing[0])}] is missing; decide every clip that has a score.")
     return np.asarray(alarm == 1)
+
+
+def _detect_by_type(
+    is_anomaly: npt.ArrayLike, decisions: npt.ArrayLike | None, anomaly_types: Sequence[str | None] | None
+) -> dict[str, Detection]:
+    """Detection rate of every type of labelled anomaly; nothing where no type is named or nothing was decided."""
+    if anomaly_types is None or decisions is None:
+        return {}
+    labels = np.asarray(is_anomaly, dtype=object)
+    _check_length(np.asarray(anomaly_types, dtype=object), labels.size, "anomaly_types")
+    rang: dict[str, list[bool]] = {}
+    for label, kind, decision in zip(labels, anomaly_types, np.asarray(decisions), strict=True):
+        # NaN, an unlabelled clip, equals nothing.
+        if label == 1:
+            rang.setdefault(kind or UNNAMED_TYPE, []).append(bool(decision))
+    if not set(rang) - {UNNAMED_TYPE}:
+        return {}
+    return {kind: _detection(sum(rang[kind]), len(rang[kind])) for kind in sorted(rang)}
+
+
+def _detection(hits: int, anomalies: int) -> Detection:
+    interval = clopper_pearson(hits, anomalies)
+    return Detection(anomalies=anomalies, hits=hits, rate=hits / anomalies, interval=interval)
 
 
 def _check_length(values: npt.NDArray[Any], n: int, name: str) -> None:

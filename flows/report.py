@@ -1,4 +1,4 @@
-"""report: everything a run found → pages, `metrics.json`, library, and last the manifest."""
+"""report: everything a run found → pages, `metrics.json`, library, the customer's fleet page, and last the manifest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from prefect import flow
 
 from schemas.references import Calibrated, Dataset, Package, QualityReport, Run, Stage
 from tasks.expectations import write_statements
+from tasks.fleet import write_fleet_page
 from tasks.library import join_library
 from tasks.publishing import finish_run, write_metrics
 from tasks.reporting import write_asset_page, write_package_page
@@ -29,4 +30,5 @@ def report(
     if dataset is not None:
         write_metrics(dataset, quality, run)
         join_library(dataset, package, run)
+        write_fleet_page(run.customer, run.store, run.settings.language)
     return finish_run(package, quality, assets, reused, run)

@@ -170,7 +170,7 @@ class Model(Reference):
 
     asset: Asset
     version: str = Field(description="Hash of the normals, the settings and the code it was fitted with.")
-    prefix: str = Field(description="Folder of engine.json, tensors, caveats.json and threshold.json.")
+    prefix: str = Field(description="Folder of engine.json and all else that is kept of the model.")
     engine: str
     encoder: str
     caveats: tuple[str, ...] = Field(
@@ -204,9 +204,10 @@ class AssetResult(BaseModel):
     auc_source: float | None
     auc_target: float | None
     threshold: float | None = Field(description="None in a dry run, as all that follows from it.")
-    certified: bool | None
-    alarms_per_day: float | None
+    certified: bool | None = Field(description="Of `alarms_per_day`.")
+    alarms_per_day: float | None = Field(description="False alarms a day to expect by `rule`, on average.")
     report: str | None = Field(description="Store key of the asset's page; the command line prints its location.")
+    rule: str | None = Field(default=None, description="High clips that make an alarm, of how many: `5 of 5`.")
 
 
 class Calibrated(Reference):
@@ -214,6 +215,9 @@ class Calibrated(Reference):
 
     scores: Scores
     threshold_key: str
+    rule_key: str = Field(description="Which high clips make an alarm: `engines.alarm.AlarmRule`.")
+    normals_key: str = Field(description="Scores of the normals that the threshold rests on, by recording id.")
+    background_key: str | None = Field(description="What machine-off is told by; None without noise-only recordings.")
     result: AssetResult
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.forms import shared_quantity
@@ -142,6 +142,31 @@ class AlarmPolicy(Settings):
     false_alarms_per_day: float = Field(default=1.0, gt=0, description="The budget.")
     clips_per_day: float = Field(default=1440.0, gt=0, description="The cadence: one clip a minute is 1,440 a day.")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Of bounds that hold for one calibration set.")
+    rule: Literal["auto", "clip", "m_of_n"] = Field(
+        default="auto",
+        description="`clip`: one clip above the threshold alarms. `m_of_n`: so many of the last few must be high."
+        " `auto`: the clip rule where the normals carry the budget by it, else the quickest m of n that keeps it.",
+    )
+    max_window: int = Field(
+        default=10, ge=1, le=100, description="Clips an m-of-n rule may look back on: the longest a detection may wait."
+    )
+    hold_off_s: float = Field(
+        default=3600.0, ge=0, le=30 * 86400, description="After an alarm no other one of that machine for this long."
+    )
+    rearm_clips: int = Field(
+        default=3, ge=1, le=1000, description="Clips in a row below the threshold that end an alarm."
+    )
+    calibration: Literal["auto", "leave_one_out", "split"] = Field(
+        default="auto",
+        description="Where the normal scores come from. `split`: recordings kept from the engine; `leave_one_out`:"
+        " each recording judged without itself; `auto`: split where half of the normals carry the budget.",
+    )
+    drift_window: int = Field(
+        default=200, ge=10, le=10_000, description="Clips compared with the calibration at a time; none counts twice."
+    )
+    drift_alarms_per_year: float = Field(
+        default=1.0, gt=0, description="The budget of false drift verdicts a machine, on average over calibrations."
+    )
 
     @property
     def alpha(self) -> float:
@@ -152,8 +177,14 @@ class AlarmPolicy(Settings):
 class Kpi(Settings):
     """What the customer calls good enough."""
 
-    metric: Literal["auc", "pauc", "alarms_per_day", "miss_rate"] = "auc"
-    target: float = 0.95
+    metric: Literal["auc", "pauc", "official", "alarms_per_day", "miss_rate"] = Field(
+        default="auc",
+        description="`official`: harmonic mean of the source's AUC, the target's AUC and the partial AUC (DCASE 2023)."
+        " `miss_rate`: share of labelled anomalies that do not alarm.",
+    )
+    target: float = Field(
+        default=0.95, description="At least, of auc, pauc and official; at most, of alarms_per_day and miss_rate."
+    )
 
 
 class OnboardSettings(Settings):
@@ -185,3 +216,7 @@ class Environment(BaseSettings):
         default="auto", description="Of encoder ast; auto: bfloat16 where the processor computes in it."
     )
     allow_download: bool = Field(default=False, description="Whether `alp encoder fetch` may use the network.")
+    smtp: SecretStr | None = Field(
+        default=None, description="Mail server for `alp alarms connect --email`, smtp://user:password@host:587."
+    )
+    sendgrid_key: SecretStr | None = Field(default=None, description="The same, where SendGrid sends the mail.")

@@ -1,4 +1,9 @@
-"""Set an asset's threshold, decide on its recordings, measure where labels allow it, and hand the tables over."""
+"""Set an asset's threshold and alarm rule, decide on its recordings, measure where labels allow it, and hand the tables
+over.
+
+A clip's decision is its own: "alarm" above the threshold, "off" where only the background is heard. How many high clips
+make an alarm is the alarm rule's to say (`alarm_rule.json`), which needs clips in their order.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,17 @@ import pandas as pd
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from engines.alarm import AlarmRule, choose_alarm_rule
 from engines.calibration import Method, Threshold, calibrate, conformal_p_values, decide
+from engines.grading import grade, severity
 from engines.metrics import AssetMetrics, evaluate
 from schemas.errors import StoreError
 from schemas.references import AssetResult, Calibrated, Model, Run, Scores
 from tasks import keys
-from tasks.engines import load_engine
+from tasks.background import OFF, background_key
 from tasks.ledger import Role, ledger_version, read_corrected, rows_of
 from tasks.logbook import note
+from tasks.normals import CALIBRATION, read_normal_scores
 from tasks.store import ObjectStore, open_store
 
 SCORE_COLUMNS = (
@@ -34,6 +42,8 @@ SCORE_COLUMNS = (
     "state",
     "engine",
     "model_version",
+    "severity",
+    "grade",
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -52,29 +62,34 @@ class Champion(BaseModel):
 
 @task(name="Set the threshold", task_run_name="Set the threshold of {model.asset.asset_id}")
 def set_threshold(model: Model, run: Run) -> str:
-    """Calibrate on the model's leave-one-out scores of the asset's own normals, and on nothing else.
+    """Calibrate on the model's scores of the asset's own normals, and on nothing else; choose the alarm rule.
 
-    Returns the key of the model's `threshold.json`.
+    Returns the key of the model's `threshold.json`; `alarm_rule.json` lies beside it, and both in the run's folder.
     """
-    store = open_store(run.store)
-    key = f"{model.prefix}/threshold.json"
-    if not store.exists(key):
+    store, policy = open_store(run.store), run.settings.alarm
+    key, rule_key = f"{model.prefix}/threshold.json", _rule_key(model)
+    if not (store.exists(key) and store.exists(rule_key)):
         # Band standardization is learnt from the same normals, so one more recording may raise a score too:
         # the claim that would certify plain leave-one-out is not made (docs/decisions/0006).
         scores, method = normal_scores(store, model)
-        threshold = calibrate(scores, run.settings.alarm, method=method, seed=run.settings.seed)
+        threshold = calibrate(scores, policy, method=method, seed=run.settings.seed)
+        store.put_model(rule_key, choose_alarm_rule(scores, policy, threshold, method=method))
         store.put_model(key, threshold)
-    store.put(_run_key(model, run, "threshold.json"), store.get(key))
+    for name, of_model in (("threshold.json", key), ("alarm_rule.json", rule_key)):
+        store.put(_run_key(model, run, name), store.get(of_model))
     note(store.get_model(key, Threshold).explanation)
+    note(store.get_model(rule_key, AlarmRule).explanation)
     return key
+
+
+def _rule_key(model: Model) -> str:
+    return f"{model.prefix}/alarm_rule.json"
 
 
 def normal_scores(store: ObjectStore, model: Model) -> tuple[np.ndarray, Method]:
     """Scores of the asset's normals by engines fitted without them, float64 (n_recordings,), and how that was done."""
-    with store.local_folder(model.prefix) as folder:
-        engine = load_engine(folder, model.encoder)
-    alone = engine.normal_scores_method == "leave_one_out"
-    return engine.normal_scores(), "leave_one_out" if alone else "leave_group_out"
+    found = read_normal_scores(store, model.prefix)
+    return found.scores, found.method
 
 
 def _run_key(model: Model, run: Run, name: str) -> str:
@@ -86,14 +101,30 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
     """Write `scores.csv` and `metrics.json` of one asset."""
     store, model = open_store(run.store), scores.model
     threshold = store.get_model(threshold_key, Threshold)
-    table = judged_table(store, scores, threshold, normal_scores(store, model)[0])
-    scores_key, scores_csv = _run_key(model, run, "scores.csv"), to_csv(table)
+    clips = judge_clips(store, scores, threshold, normal_scores(store, model)[0])
+    scores_key, scores_csv = _run_key(model, run, "scores.csv"), to_csv(clips[list(SCORE_COLUMNS)])
     reused = store.exists(scores_key) and store.get(scores_key) == scores_csv
     store.put(scores_key, scores_csv)
-    metrics = measure(table, seed=run.settings.seed)
+    metrics = measure(clips, seed=run.settings.seed)
     store.put_model(_run_key(model, run, "metrics.json"), metrics)
-    asset = model.asset
-    result = AssetResult(
+    background = background_key(model.prefix)
+    return Calibrated(
+        scores=scores,
+        threshold_key=threshold_key,
+        rule_key=_rule_key(model),
+        normals_key=f"{model.prefix}/{CALIBRATION}.parquet",
+        background_key=background if store.exists(background) else None,
+        result=_describe_result(scores, store.get_model(_rule_key(model), AlarmRule), threshold, metrics, run),
+        reused=reused,
+    )
+
+
+def _describe_result(
+    scores: Scores, rule: AlarmRule, threshold: Threshold, metrics: AssetMetrics, run: Run
+) -> AssetResult:
+    """The asset's line of the run's result; what is promised of false alarms is promised of the alarm rule."""
+    model, asset = scores.model, scores.model.asset
+    return AssetResult(
         machine_type=asset.machine_type,
         section_id=asset.section_id,
         engine=model.engine,
@@ -106,15 +137,20 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
         auc_source=metrics.auc_source,
         auc_target=metrics.auc_target,
         threshold=threshold.value,
-        certified=threshold.certified,
-        alarms_per_day=threshold.alarms_per_day,
+        certified=rule.certified,
+        alarms_per_day=rule.alarms_per_day,
         report=_run_key(model, run, "report.html"),
+        rule=f"{rule.m} of {rule.window}",
     )
-    return Calibrated(scores=scores, threshold_key=threshold_key, result=result, reused=reused)
 
 
 def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold, calibration: np.ndarray) -> pd.DataFrame:
-    """One row a test clip with the columns of `scores.csv`, in the order of clip ids.
+    """The rows of `scores.csv`: one a test clip, in the order of clip ids. Parameters and errors of `judge_clips`."""
+    return judge_clips(store, scores, threshold, calibration)[list(SCORE_COLUMNS)]
+
+
+def judge_clips(store: ObjectStore, scores: Scores, threshold: Threshold, calibration: np.ndarray) -> pd.DataFrame:
+    """One row a test clip, in the order of clip ids: its row of the ledger, and the columns of `scores.csv`.
 
     `calibration` is what `normal_scores` gives, float64 (n_recordings,).
 
@@ -133,26 +169,38 @@ def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold, calib
             f"{scores.key} holds no score of {len(unscored)} of {len(table)} test clips, such as {unscored[0]!r};"
             " onboard the package again, which scores what is missing"
         )
-    values = table["score"].to_numpy(dtype=np.float64)
-    table = table.assign(
-        p_value=conformal_p_values(values, calibration) if len(values) else [],
-        threshold=threshold.value,
-        decision=np.where(decide(values, calibration, threshold), "alarm", "normal") if len(values) else [],
-        state="not assessed",
-        engine=model.engine,
-        model_version=model.version,
-    )
-    return table[list(SCORE_COLUMNS)].reset_index(drop=True)
+    table = table.assign(threshold=threshold.value, engine=model.engine, model_version=model.version)
+    return table.assign(**_verdicts(table, threshold, calibration)).reset_index(drop=True)
+
+
+def _verdicts(table: pd.DataFrame, threshold: Threshold, calibration: np.ndarray) -> dict[str, object]:
+    """P-value, decision, severity and grade of each row of a table with score and state."""
+    values, off = table["score"].to_numpy(dtype=np.float64), (table["state"] == OFF).to_numpy()
+    if not len(values):
+        return {name: [] for name in ("p_value", "decision", "severity", "grade")}
+    high = decide(values, calibration, threshold)
+    severities = severity(values, calibration, threshold)
+    return {
+        "p_value": conformal_p_values(values, calibration),
+        "decision": np.where(off, "off", np.where(high, "alarm", "normal")),
+        "severity": severities,
+        "grade": [grade(how, alarm=bool(a), off=bool(o)) for how, a, o in zip(severities, high, off, strict=True)],
+    }
 
 
 def measure(table: pd.DataFrame, *, seed: int) -> AssetMetrics:
-    """Metrics of `engines.metrics` over the labelled rows of a judged table."""
+    """Metrics of `engines.metrics` over the labelled rows of a judged table; by anomaly type where it names them.
+
+    A clip that was called off rang no alarm: of a faulty machine, that is a miss.
+    """
     labels = table["label"].map({"anomaly": 1.0, "normal": 0.0}).to_numpy(dtype=np.float64)
+    kinds = table["anomaly_type"] if "anomaly_type" in table else pd.Series(None, index=table.index, dtype=object)
     return evaluate(
         table["score"].to_numpy(dtype=np.float64),
         labels,
         table["domain"].tolist(),
         decisions=(table["decision"] == "alarm").to_numpy(),
+        anomaly_types=[None if pd.isna(kind) else str(kind) for kind in kinds],
         seed=seed,
     )
 

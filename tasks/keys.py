@@ -78,9 +78,26 @@ def consent(customer: str) -> str:
     return f"customers/{customer}/consent.json"
 
 
+def fleet(customer: str) -> str:
+    return f"customers/{customer}/fleet.html"
+
+
 def corrections(customer: str, asset_id: str) -> str:
     return asset(customer, asset_id, "corrections.json")
 
 
 def run(customer: str, run_id: str, name: str) -> str:
     return f"runs/{customer}/{run_id}/{name}"
+
+
+def recordings(customer: str, asset_id: str, name: str = "") -> str:
+    """What a recorder files to be watched; below it names are the recorder's own."""
+    return f"recordings/{customer}/{asset_id}/{name}"
+
+
+def alarm(customer: str, asset_id: str, name: str) -> str:
+    return asset(customer, asset_id, f"alarms/{name}")
+
+
+def monitor(customer: str, asset_id: str, name: str) -> str:
+    return asset(customer, asset_id, f"monitor/{name}")

@@ -3,117 +3,203 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from prefect import task
 
+from engines.alarm import AlarmRule
 from engines.base import ClipSet
 from engines.calibration import Threshold, conformal_p_values
+from engines.machine_state import Indistinct
 from engines.metrics import AssetMetrics
-from schemas.references import Calibrated, Model, Package, QualityReport, Run, Statement
+from schemas.metadata import CONDITION_COLUMNS
+from schemas.references import Asset, AssetIntake, Calibrated, Package, QualityReport, Run, Statement
 from tasks import keys
+from tasks.background import noise_of, read_background
 from tasks.calibrating import judged_table
 from tasks.engines import load_engine
+from tasks.fleet import file_card
 from tasks.ledger import Role, clip_set, rows_of
+from tasks.normals import read_normal_scores
 from tasks.runs import versions
 from tasks.store import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from engines.base import Engine
-    from tasks.report.pages import WorstClip
+    from tasks.report.pages import AssetPage, Fault, ShownClip
 
-WORST_CLIPS = 6
-"""Clips that a page shows with sound and picture."""
+WORST_CLIPS, MISSED_CLIPS, TYPICAL_CLIPS = 6, 2, 2
+"""Clips that a page shows with sound and picture, of each kind."""
+CONTEXT = ("clip_id", "recorded_at", *CONDITION_COLUMNS, "anomaly_type")
+"""What a page needs to know of a clip beside its scores."""
 
 
 @task(name="Write the asset's page", task_run_name="Write the page of {calibrated.scores.model.asset.asset_id}")
 def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityReport, run: Run) -> None:
-    """Render and file `report.html` of one asset."""
-    from tasks.report.pages import AssetPage, render_asset_page
+    """Render and file `report.html` of one asset, and the card by which the fleet page knows it."""
+    from tasks.report.pages import render_asset_page
 
-    scores, selection = calibrated.scores, calibrated.scores.selection
-    store, model = open_store(run.store), scores.model
-    home = f"{selection.asset.asset_id}/"
+    store, model = open_store(run.store), calibrated.scores.model
+    page = _gather_page(store, calibrated, package, quality, run)
+    key = keys.run(run.customer, run.run_id, f"{model.asset.asset_id}/report.html")
+    store.put(key, render_asset_page(page).encode())
+    file_card(store, page, model, report=key)
+
+
+def _gather_page(
+    store: ObjectStore, calibrated: Calibrated, package: Package, quality: QualityReport, run: Run
+) -> AssetPage:
+    from tasks.report.pages import AssetPage
+
+    scores, model = calibrated.scores, calibrated.scores.model
+    asset = model.asset
     threshold = store.get_model(calibrated.threshold_key, Threshold)
-    ledger = store.get_frame(model.asset.ledger_key)
+    rule = store.get_model(calibrated.rule_key, AlarmRule)
+    ledger = store.get_frame(asset.ledger_key)
+    calibration = read_normal_scores(store, model.prefix)
+    table = judged_table(store, scores, threshold, calibration.scores)
+    normals = _name_normals(ledger, calibration.recording_ids, calibration.scores)
+    intake = _intake_of(asset, quality)
+    background = read_background(store, model.prefix)
     with store.local_folder(model.prefix) as folder:
-        engine = load_engine(folder, model.encoder)
-        normals = rows_of(ledger, [Role.TARGET])
-        table = judged_table(store, scores, threshold, engine.normal_scores())
-        page = AssetPage(
-            language=run.settings.language,
-            package_name=package.name,
-            customer=run.customer,
-            run_id=run.run_id,
-            synthetic=quality.synthetic,
-            # The selection names the encoder of the engines that take one; engine C has its own.
-            selection=selection.model_copy(update={"encoder": model.encoder}),
-            threshold=threshold,
-            metrics=store.get_model(keys.run(run.customer, run.run_id, f"{home}metrics.json"), AssetMetrics),
-            normal_scores=engine.normal_scores(),
-            normal_ids=normals.drop_duplicates("recording_id")["clip_id"].tolist(),
-            scores=table,
-            kpi=run.settings.kpi,
-            worst=_worst_clips(store, engine, model, ledger, table, threshold),
-            versions=versions(),
-            caveats=model.caveats,
-        )
-        store.put(keys.run(run.customer, run.run_id, f"{home}report.html"), render_asset_page(page).encode())
-
-
-def _worst_clips(
-    store: ObjectStore,
-    engine: Engine,
-    model: Model,
-    ledger: pd.DataFrame,
-    table: pd.DataFrame,
-    threshold: Threshold,
-) -> list[WorstClip]:
-    """The highest-scoring test clips; where there are none, the normals least like the others."""
-    calibration = engine.normal_scores()
-    if len(table):
-        rows = table.sort_values(["score", "clip_id"], ascending=[False, True]).head(WORST_CLIPS)
-        ranked = list(zip(rows["clip_id"], rows["score"], strict=True))
-        pool = rows_of(ledger, [Role.TEST])
-    else:
-        pool = rows_of(ledger, [Role.TARGET])
-        names = pool.drop_duplicates("recording_id")["clip_id"]
-        ranked = sorted(zip(names, calibration, strict=True), key=lambda pair: -pair[1])[:WORST_CLIPS]
-    return [
-        _worst_clip(store, engine, pool[pool["clip_id"] == name], score, threshold, calibration)
-        for name, score in ranked
-    ]
-
-
-def _worst_clip(
-    store: ObjectStore,
-    engine: Engine,
-    rows: pd.DataFrame,
-    score: float,
-    threshold: Threshold,
-    calibration: np.ndarray,
-) -> WorstClip:
-    """One clip with its map; of a recording of several segments, the segment that scores highest."""
-    from tasks.report.pages import WorstClip
-
-    clips: ClipSet = clip_set(store, rows.reset_index(drop=True))
-    index = int(np.argmax(engine.decision_function(clips))) if len(clips) > 1 else 0
-    row = rows.iloc[index]
-    regions = json.loads(row["anomaly_regions"]) if isinstance(row["anomaly_regions"], str) else []
-    return WorstClip(
-        clip_id=row["clip_id"] if len(clips) == 1 else f"{row['clip_id']} ({row['start_s']:g} s on)",
-        label=row["label"] if isinstance(row["label"], str) else None,
-        score=float(score),
-        p_value=float(conformal_p_values([score], calibration)[0]),
-        alarm=bool(score > threshold.value),
-        waveform=clips.waveform(index),
-        sample_rate=int(row["sample_rate"]),
-        bandwidth_hz=float(row["bandwidth_hz"]),
-        map=engine.anomaly_map(clips, index),
-        regions=[(float(start), float(stop)) for start, stop in regions],
+        shown = _Shown(store, load_engine(folder, model.encoder), rule, calibration.scores)
+        clips = _choose_clips(shown, ledger, table, normals)
+    return AssetPage(
+        language=run.settings.language,
+        package_name=package.name,
+        customer=run.customer,
+        run_id=run.run_id,
+        synthetic=quality.synthetic,
+        # The selection names the encoder of the engines that take one; engine C has its own.
+        selection=scores.selection.model_copy(update={"encoder": model.encoder}),
+        threshold=threshold,
+        rule=rule,
+        policy=run.settings.alarm,
+        metrics=store.get_model(keys.run(run.customer, run.run_id, f"{asset.asset_id}/metrics.json"), AssetMetrics),
+        normal_scores=normals["score"].to_numpy(dtype=np.float64),
+        normal_ids=normals["clip_id"].tolist(),
+        scores=table,
+        kpi=run.settings.kpi,
+        versions=versions(),
+        context=ledger.reindex(columns=list(CONTEXT)),
+        intake=intake,
+        faults=_faults_of(asset, quality, store.get_frame(quality.quality_key)),
+        noise_recordings=noise_of(ledger)["recording_id"].nunique(),
+        indistinct=background.reason if isinstance(background, Indistinct) else None,
+        least_normals=run.settings.qa.min_normals,
+        caveats=model.caveats,
+        fleet_link=f"../../../../{keys.fleet(run.customer)}",
+        **clips,
     )
+
+
+def _name_normals(ledger: pd.DataFrame, recording_ids: tuple[str, ...], scores: np.ndarray) -> pd.DataFrame:
+    """clip_id and score of each normal that the threshold rests on."""
+    rows = rows_of(ledger, [Role.TARGET]).drop_duplicates("recording_id").set_index("recording_id")
+    return pd.DataFrame({"clip_id": rows["clip_id"].reindex(list(recording_ids)).tolist(), "score": scores})
+
+
+def _intake_of(asset: Asset, quality: QualityReport) -> AssetIntake | None:
+    """What the package brought for the asset; None where this run's package brought it nothing."""
+    name = asset.machine_type, asset.section_id
+    return next((intake for intake in quality.assets if (intake.machine_type, intake.section_id) == name), None)
+
+
+def _faults_of(asset: Asset, quality: QualityReport, table: pd.DataFrame) -> list[Fault]:
+    """What was wrong with the asset's recordings, the gravest first, then the most frequent."""
+    from tasks.report.pages import Fault
+
+    mine = table[(table["machine_type"] == asset.machine_type) & (table["section_id"] == asset.section_id)]
+    broken = Counter(str(rule) for reasons in mine["reasons"] for rule in set(reasons))
+    clips = set(mine["clip_id"].dropna())
+    faults = []
+    for rule, recordings in broken.items():
+        problems = [problem for problem in quality.problems if problem.rule == rule]
+        # Of very many places only the first are listed, which may all be another machine's.
+        own = [problem for problem in problems if problem.clip_id in clips] or problems
+        if own:
+            faults.append(Fault(rule, own[0].severity, recordings, own))
+    gravest = ("error", "reject", "warn")
+    return sorted(faults, key=lambda fault: (gravest.index(fault.severity), -fault.recordings, fault.rule))
+
+
+# --- clips to hear and see ------------------------------------------------------------------------------------------
+
+
+def _choose_clips(
+    shown: _Shown, ledger: pd.DataFrame, table: pd.DataFrame, normals: pd.DataFrame
+) -> dict[str, list[ShownClip]]:
+    """The highest-scoring tests, or where there are none the least typical normals; missed faults; typical normals."""
+    tests, targets = rows_of(ledger, [Role.TEST]), rows_of(ledger, [Role.TARGET])
+    ranked = table.sort_values(["score", "clip_id"], ascending=[False, True])
+    usual = normals.sort_values(["score", "clip_id"])
+    faults = ranked[(ranked["label"] == "anomaly") & ~shown.is_high(ranked)]
+    missed = faults[~faults["clip_id"].isin(ranked["clip_id"].head(WORST_CLIPS))].tail(MISSED_CLIPS).iloc[::-1]
+    if len(table):
+        worst = [shown.clip(tests, row) for row in ranked.head(WORST_CLIPS).to_dict("records")]
+    else:
+        worst = [shown.clip(targets, row) for row in usual.tail(WORST_CLIPS).iloc[::-1].to_dict("records")]
+    names = {clip.clip_id for clip in worst}
+    typical = [row for row in usual.head(TYPICAL_CLIPS).to_dict("records") if row["clip_id"] not in names]
+    return {
+        "worst": worst,
+        "missed": [shown.clip(tests, row) for row in missed.to_dict("records")],
+        "typical": [shown.clip(targets, row) for row in typical],
+    }
+
+
+class _Shown:
+    """What it takes to show clips: the engine, its calibration and the rule."""
+
+    def __init__(self, store: ObjectStore, engine: Engine, rule: AlarmRule, calibration: np.ndarray) -> None:
+        self._store, self._engine, self._rule, self._calibration = store, engine, rule, calibration
+
+    def is_high(self, table: pd.DataFrame) -> pd.Series:
+        """Which rows count towards an alarm."""
+        from tasks.report.verdicts import too_high
+
+        return too_high(table, self._rule)
+
+    def clip(self, pool: pd.DataFrame, judged: Mapping[Any, Any]) -> ShownClip:
+        """One clip with its map; of a recording of several segments, the segment that scores highest."""
+        from tasks.report.pages import ShownClip
+
+        rows = pool[pool["clip_id"] == judged["clip_id"]].reset_index(drop=True)
+        clips: ClipSet = clip_set(self._store, rows)
+        index = int(np.argmax(self._engine.decision_function(clips))) if len(clips) > 1 else 0
+        row, score = rows.iloc[index], float(judged["score"])
+        regions = json.loads(row["anomaly_regions"]) if isinstance(row["anomaly_regions"], str) else []
+        return ShownClip(
+            clip_id=row["clip_id"] if len(clips) == 1 else f"{row['clip_id']} ({row['start_s']:g} s on)",
+            label=row["label"] if isinstance(row["label"], str) else None,
+            score=score,
+            p_value=float(conformal_p_values([score], self._calibration)[0]),
+            alarm=score > self._rule.clip_threshold and judged.get("state") != "off",
+            waveform=clips.waveform(index),
+            sample_rate=int(row["sample_rate"]),
+            bandwidth_hz=float(row["bandwidth_hz"]),
+            map=self._engine.anomaly_map(clips, index),
+            regions=[(float(start), float(stop)) for start, stop in regions],
+            severity=judged.get("severity"),
+            grade=judged.get("grade"),
+            members=_member_p_values(self._engine, clips.subset([index])),
+        )
+
+
+def _member_p_values(engine: Engine, clip: ClipSet) -> dict[str, float]:
+    """How unusual each engine of an ensemble finds one clip: its p-value, as the ensemble combines them."""
+    from engines.ensemble import Ensemble, log_p_values
+
+    if not isinstance(engine, Ensemble):
+        return {}
+    return {
+        name: float(10 ** log_p_values(member.decision_function(clip), member.normal_scores())[0])
+        for name, member in engine.members.items()
+    }
 
 
 @task(name="Write the package's page", task_run_name="Write the page of {package.name}")

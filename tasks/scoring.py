@@ -1,7 +1,8 @@
 """Fit the chosen engine on an asset's normals, and score the asset's test recordings with it.
 
 A model's version is a hash of everything that decides its numbers, so a model that is there never needs
-fitting again. Scores of recordings are kept beside the model, so a recording is scored once per model.
+fitting again. Scores of recordings are kept beside the model, so a recording is scored once per model, and so is
+whether the machine was off, where noise-only recordings tell (`background.json`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from pydantic import RootModel
 from engines.base import recording_scores
 from schemas.references import Model, Run, Scores, Selection
 from tasks import keys
+from tasks.background import name_states, noise_of, read_background
 from tasks.engine_names import engine_phrase
 from tasks.engines import Recipe, caveats_of, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import source_clips
 from tasks.logbook import note
+from tasks.normals import NormalScores, divide, save_normal_scores, score_normals
 from tasks.progress import track
 from tasks.runs import digest
 from tasks.store import ObjectStore, open_store
@@ -44,9 +47,10 @@ class Caveats(RootModel[tuple[str, ...]]):
 def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
     """Fit one of the selection's candidates on the asset's normals and the source, unless that model lies there."""
     store, asset = open_store(run.store), selection.asset
-    normals = rows_of(store.get_frame(asset.ledger_key), [Role.TARGET])
+    ledger = store.get_frame(asset.ledger_key)
+    normals = rows_of(ledger, [Role.TARGET])
     recipe = recipe_of(selection, engine, seed=run.settings.seed)
-    version = model_version(recipe, selection, normals, run)
+    version = model_version(recipe, selection, normals, noise_of(ledger), run)
     model = Model(
         asset=asset,
         version=version,
@@ -56,12 +60,16 @@ def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
     )
     reused = store.exists(f"{model.prefix}/engine.json")
     if not reused:
-        clips = clip_set(store, normals)
+        parts = divide(normals, run.settings)
+        learnt, held_out = clip_set(store, parts.learnt), clip_set(store, parts.held_out)
         source = source_clips(store, selection.source.key) if learns_from_source(recipe) else None
-        with track(f"Learning {asset.asset_id} by {engine_phrase(engine)}", total=len(clips)) as advance:
-            fitted = new_engine(recipe).fit(clips, source, progress=advance)
-        note(f"Fitted {engine_phrase(engine)} on {asset.target} normals and {selection.source.recordings} others")
-        _file_model(store, model.prefix, fitted)
+        with track(f"Learning {asset.asset_id} by {engine_phrase(engine)}", total=len(learnt)) as advance:
+            fitted = new_engine(recipe).fit(learnt, source, progress=advance)
+        own, others = len(learnt.recordings), selection.source.recordings
+        note(f"Fitted {engine_phrase(engine)} on {own} normals and {others} others")
+        if parts.is_split:
+            note(f"Held {len(held_out.recordings)} normals out to calibrate on")
+        _file_model(store, model.prefix, fitted, score_normals(fitted, learnt, held_out))
     caveats = store.get_model(f"{model.prefix}/caveats.json", Caveats).root
     for caveat in caveats:
         note(f"Model {version}: {caveat}")
@@ -79,8 +87,10 @@ def learns_from_source(recipe: Recipe) -> bool:
     return bool(set(recipe.members or (recipe.engine,)) - {"a"})
 
 
-def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, run: Run) -> str:
+def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, noise: pd.DataFrame, run: Run) -> str:
     """Hash of the normals, the source, the engine, the settings and the code; free of packages and their order.
+
+    So are the noise-only recordings, which decide when the machine counts as off.
 
     One version is one model, bit by bit, except of engine C where a clock or a GPU had a hand in its training: such a
     model stands under its version until it is deleted, and fitted again it may differ. Its caveats say so.
@@ -93,7 +103,10 @@ def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, r
         run.settings.alarm.digest(),
         str(run.settings.seed),
         run.code_version,
+        str(run.settings.qa.min_normals),
         *sorted(f"{row.recording_id}#{row.segment}#{_conditions(row, recipe)}" for row in normals.itertuples()),
+        "noise",
+        *sorted(f"{row.recording_id}#{row.segment}" for row in noise.itertuples()),
     )
 
 
@@ -103,7 +116,7 @@ def _conditions(row: Any, recipe: Recipe) -> str:
     return "|".join("" if pd.isna(value) else str(value) for value in values)
 
 
-def _file_model(store: ObjectStore, prefix: str, fitted: Engine) -> None:
+def _file_model(store: ObjectStore, prefix: str, fitted: Engine, normal_scores: NormalScores) -> None:
     """The outermost `engine.json` last: a model folder without it was cut off and is written again.
 
     Where another run filed the model meanwhile, that one stands.
@@ -114,6 +127,7 @@ def _file_model(store: ObjectStore, prefix: str, fitted: Engine) -> None:
             return
         folder = Path(name)
         fitted.save(folder)
+        save_normal_scores(normal_scores, folder)
         store.put_model(f"{prefix}/caveats.json", Caveats(caveats_of(fitted)))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         for path in sorted(files, key=lambda path: path == folder / "engine.json"):
@@ -142,7 +156,8 @@ def score_recordings(selection: Selection, model: Model, run: Run) -> Scores:
 
 
 def _no_scores() -> pd.DataFrame:
-    return pd.DataFrame({"recording_id": pd.Series(dtype="str"), "score": pd.Series(dtype="float64")})
+    columns = {"recording_id": "str", "score": "float64", "state": "str"}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
 
 
 def _add_scores(store: ObjectStore, key: str, fresh: pd.DataFrame) -> pd.DataFrame:
@@ -161,9 +176,10 @@ def _score_missing(store: ObjectStore, model: Model, tests: pd.DataFrame, missin
         store.local_folder(model.prefix) as folder,
         track(f"Scoring {model.asset.asset_id}", total=int(tests["recording_id"].isin(missing).sum())) as advance,
     ):
-        engine = load_engine(folder, model.encoder)
+        engine, background = load_engine(folder, model.encoder), read_background(store, model.prefix)
         for start in range(0, len(missing), SCORING_BATCH):
             batch = missing[start : start + SCORING_BATCH]
             clips = clip_set(store, tests[tests["recording_id"].isin(batch)].reset_index(drop=True))
             scores = recording_scores(clips, engine.decision_function(clips, progress=advance))
-            _add_scores(store, key, pd.DataFrame({"recording_id": clips.recordings, "score": scores}))
+            fresh = {"recording_id": clips.recordings, "score": scores, "state": name_states(background, clips)}
+            _add_scores(store, key, pd.DataFrame(fresh))

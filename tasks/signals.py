@@ -7,7 +7,7 @@ against the others; its standard form goes to whoever wants to keep it. Nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,14 @@ from schemas.rules import dbfs
 from schemas.settings import OnboardSettings, QaLimits
 from tasks.audio import DecodedAudio, decode
 from tasks.clips import Clip, Sketch, SoundMeasures
-from tasks.packages import PackageArchive
+
+
+class Files(Protocol):
+    """Recordings by name, such as a `tasks.packages.PackageArchive`."""
+
+    def read(self, name: str) -> bytes:
+        """The content of one file; raises PackageError where it must not be read."""
+
 
 Keep = Callable[[str, Standardized], None]
 """Takes a recording's path in the package and its standard form; called from several threads."""
@@ -31,7 +38,7 @@ Keep = Callable[[str, Standardized], None]
 
 def check_signal(
     clip: Clip,
-    archive: PackageArchive,
+    archive: Files,
     settings: OnboardSettings,
     keep: Keep | None = None,
     *,
@@ -82,7 +89,7 @@ def sensor_of(value: object) -> Sensor:
     return "accelerometer" if value == "accelerometer" else "microphone"
 
 
-def standard_form(clip: Clip, archive: PackageArchive, settings: OnboardSettings) -> Standardized:
+def standard_form(clip: Clip, archive: Files, settings: OnboardSettings) -> Standardized:
     """The standard form of a clip that was found good, from its file."""
     audio = decode(archive.read(clip.path), settings.qa, name=clip.path)
     return to_standard(audio, sensor=clip.sensor, rate=clip.standard_rate)

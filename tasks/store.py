@@ -17,6 +17,8 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -42,6 +44,15 @@ def check_key(key: str) -> str:
     return key
 
 
+@dataclass(frozen=True)
+class ObjectStat:
+    """What a store says of an object without reading it."""
+
+    bytes: int
+    modified: datetime
+    """When it was written, with time zone."""
+
+
 class ObjectStore(ABC):
     """Objects by key. Every write is whole or not at all; a missing key is a `StoreError`."""
 
@@ -64,6 +75,10 @@ class ObjectStore(ABC):
     @abstractmethod
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
+
+    @abstractmethod
+    def stat(self, key: str) -> ObjectStat:
+        """Size and time of an object; a `StoreError` where there is none."""
 
     @abstractmethod
     def list_keys(self, prefix: str = "") -> Iterator[str]:
@@ -172,6 +187,15 @@ class FolderStore(ObjectStore):
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
+    def stat(self, key: str) -> ObjectStat:
+        try:
+            found = self._path(key).stat()
+        except FileNotFoundError:
+            raise StoreError(f"{self.url} holds no object {key!r}") from None
+        except OSError as error:
+            raise StoreError(f"{self._path(key)} cannot be looked at: {error.strerror}") from error
+        return ObjectStat(found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         folder = self.root / prefix.rpartition("/")[0]
         found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -219,6 +243,9 @@ class OverlayStore(ObjectStore):
 
     def exists(self, key: str) -> bool:
         return self.above.exists(key) or self.below.exists(key)
+
+    def stat(self, key: str) -> ObjectStat:
+        return self._holder(key).stat(key)
 
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         return iter(sorted({*self.above.list_keys(prefix), *self.below.list_keys(prefix)}))

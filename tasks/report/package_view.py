@@ -180,7 +180,7 @@ def _quality_rows(table: pd.DataFrame, measures: Sequence[str]) -> list[dict[str
         {
             "name": next((row[key] for key in ("clip_id", "relative_path") if not pd.isna(row[key])), words.DASH),
             "verdict": row.get("verdict", "ok"),
-            "cells": [_measure_text(name, row[name]) for name in measures],
+            "cells": [(name, _measure_text(name, row[name])) for name in measures],
         }
         for row in ranked.to_dict("records")
     ]

@@ -1,4 +1,4 @@
-"""The pages of a run: one a package, one an asset.
+"""The pages of a run, one a package and one an asset, and the page of all machines of a customer.
 
 A page is a frozen dataclass of what it shows, rendered by Jinja2 into one HTML file that fetches nothing. The same
 page gives the same bytes. Text of a package is escaped wherever it stands; figures hold none of it.
@@ -8,31 +8,39 @@ Units: scores are the engine's own, levels linear full scale, times s, frequenci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
 from numpy.typing import NDArray
 
+from engines.alarm import AlarmRule
 from engines.base import AnomalyMap
 from engines.calibration import Threshold
+from engines.grading import Grade
 from engines.metrics import AssetMetrics
-from schemas.references import AssetResult, Package, QualityReport, Selection, Statement
-from schemas.settings import Kpi, Language
+from schemas.problems import Problem, Severity
+from schemas.references import AssetIntake, AssetResult, Package, QualityReport, Selection, Statement
+from schemas.settings import AlarmPolicy, Kpi, Language
 from tasks.html import html_environment
-from tasks.report import asset_view, package_view, words
+from tasks.report import asset_view, fleet_view, package_view, words
 from tasks.report.words import Words
+
+if TYPE_CHECKING:
+    from tasks.fleet import Fleet
 
 
 @dataclass(frozen=True, eq=False)
-class WorstClip:
+class ShownClip:
     """A clip to hear and see.
 
     `waveform` float32 (n,), linear full scale; `regions` the stretches (start_s, end_s) that its label calls
-    anomalous; `map` None from an engine that has none.
+    anomalous; `map` None from an engine that has none; `members` of an ensemble the p-value of each engine; `severity`
+    and `grade` as in `scores.csv`, None where they were not given.
     """
 
     clip_id: str
@@ -45,6 +53,19 @@ class WorstClip:
     bandwidth_hz: float
     map: AnomalyMap | None
     regions: Sequence[tuple[float, float]] = ()
+    severity: float | None = None
+    grade: Grade | None = None
+    members: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A rule that recordings of an asset broke: how many of them, and the problems that tell of it."""
+
+    rule: str
+    severity: Severity
+    recordings: int
+    problems: Sequence[Problem]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +73,12 @@ class AssetPage:
     """What the page of one asset shows.
 
     `normal_scores` float64 (n,), each normal scored by a model without it, and their `normal_ids`; `scores` the rows of
-    `scores.csv`; `worst` the highest-scoring test clips, or the least typical normals where there are no test clips;
-    `caveats` those of the model.
+    `scores.csv`; `rule` and `policy` what makes an alarm of high clips; `worst` the highest-scoring test clips, or the
+    least typical normals where there are no test clips; `missed` the faults least like faults; `typical` the normals
+    most like the others; `context` one row a clip, by `clip_id`, of what was written down of its recording
+    (recorded_at, the condition columns, anomaly_type); `intake` and `faults` what this package brought for this asset
+    and what was wrong with it; `caveats` those of the model; `noise_recordings` of the place without the machine, and
+    `indistinct` why they do not tell whether it is off; `least_normals` an engine must learn from at least.
     """
 
     language: Language
@@ -63,15 +88,26 @@ class AssetPage:
     synthetic: bool
     selection: Selection
     threshold: Threshold
+    rule: AlarmRule
+    policy: AlarmPolicy
     metrics: AssetMetrics
     normal_scores: NDArray[np.float64]
     normal_ids: Sequence[str]
     scores: pd.DataFrame
     kpi: Kpi
-    worst: Sequence[WorstClip]
+    worst: Sequence[ShownClip]
     versions: dict[str, str]
+    context: pd.DataFrame
+    missed: Sequence[ShownClip] = ()
+    typical: Sequence[ShownClip] = ()
+    intake: AssetIntake | None = None
+    faults: Sequence[Fault] = ()
+    noise_recordings: int = 0
+    indistinct: str | None = None
+    least_normals: int = 3
     caveats: Sequence[str] = ()
     package_link: str = "../report.html"
+    fleet_link: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +135,12 @@ def render_package_page(page: PackagePage) -> str:
     """The page of a package as HTML."""
     say = Words(page.language)
     return _render("package.html.j2", page=page, say=say, language=page.language, **package_view.describe(page, say))
+
+
+def render_fleet_page(fleet: Fleet, *, language: Language) -> str:
+    """The page of all machines of a customer as HTML."""
+    say = Words(language)
+    return _render("fleet.html.j2", fleet=fleet, say=say, language=language, **fleet_view.describe(fleet, say))
 
 
 def _render(template: str, **facts: object) -> str:

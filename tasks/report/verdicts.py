@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 from scipy.stats import binom
 
+from engines.alarm import AlarmRule, beta_binomial_rate
 from engines.calibration import Threshold
-from engines.metrics import AssetMetrics, Interval
-from schemas.settings import Kpi
+from engines.evidence import Labels, RankingMetric, anomalies_to_prove_rate, labels_to_prove_ranking, ranking_interval
+from engines.metrics import AssetMetrics, Interval, clopper_pearson
+from schemas.settings import AlarmPolicy, Kpi
 
 KpiStatus = Literal["met", "not_met", "unproven", "synthetic"]
 Sureness = Literal["certified", "estimated", "modelled"]
+Advice = Literal["go", "listen", "blind"]
 
 CONTRADICTION_LEVEL = 0.01
 """Probability of so many false alarms under the stated rate, below which the tests contradict it."""
 
-
+BUDGET_SLACK = 1.05
+"""Expected false alarms over the budget, beyond which the page says so; less is the model's rounding."""
 LABELLED_TO_PROVE = 5
 """Labelled test recordings of each kind below which a figure proves nothing, however good it looks."""
 
 
 @dataclass(frozen=True)
 class KpiVerdict:
-    """The customer's target and what was measured; `interval` is the bootstrap's where there is one."""
+    """The customer's target and what was measured.
+
+    `interval` is the 95 % interval that the verdict rests on, where labels give one; `needed` how many labelled test
+    recordings of each kind would prove the target at the value seen, None where more labels cannot.
+    """
 
     status: KpiStatus
     value: float | None
     interval: Interval | None
+    needed: Labels | None = None
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Alarms on labelled test recordings."""
+    """Labelled test recordings, and how many of them are too high."""
 
     anomalies: int
     hits: int
@@ -43,75 +52,117 @@ class Observed:
 
     @property
     def misses(self) -> int:
-        """Anomalies that did not ring."""
+        """Anomalies that are not too high."""
         return self.anomalies - self.hits
 
 
-def judge_kpi(kpi: Kpi, threshold: Threshold, metrics: AssetMetrics, *, synthetic: bool) -> KpiVerdict:
-    """Met, not met, or unproven: without labels enough, or where the rate is not certified.
+def judge_kpi(kpi: Kpi, promise: Threshold | AlarmRule, metrics: AssetMetrics, *, synthetic: bool) -> KpiVerdict:
+    """Met or not met where the 95 % interval lies wholly on one side of the target, else unproven.
 
-    Synthetic sound proves nothing.
+    Of the alarms a day: met where `promise` certifies them, and its bound at confidence where it has one. Synthetic
+    sound proves nothing.
     """
-    interval: Interval | None = None
-    value: float | None
     if kpi.metric == "alarms_per_day":
-        value = threshold.alarms_per_day
-        good, proven = value <= kpi.target, threshold.certified
+        verdict = _judge_alarms(kpi.target, promise)
     elif kpi.metric == "miss_rate":
-        value = None if metrics.recall is None else 1 - metrics.recall
-        recall = metrics.intervals.get("recall")
-        interval = recall and Interval(low=1 - recall.high, high=1 - recall.low)
-        good, proven = value is not None and value <= kpi.target, _enough_labels(metrics)
+        verdict = _judge_misses(kpi.target, metrics)
     else:
-        value = getattr(metrics, kpi.metric)
-        interval = metrics.intervals.get(kpi.metric)
-        good, proven = value is not None and value >= kpi.target, _enough_labels(metrics)
-    if synthetic:
-        return KpiVerdict("synthetic", value, interval)
-    if (good and not proven) or value is None:
-        return KpiVerdict("unproven", value, interval)
-    return KpiVerdict("met" if good else "not_met", value, interval)
+        verdict = _judge_ranking(kpi.metric, kpi.target, metrics)
+    return replace(verdict, status="synthetic", needed=None) if synthetic else verdict
 
 
-def _enough_labels(metrics: AssetMetrics) -> bool:
+def _judge_alarms(target: float, promise: Threshold | AlarmRule) -> KpiVerdict:
+    expected, bound = promise.alarms_per_day, promise.confidence_bound
+    if expected > target:
+        return KpiVerdict("not_met", expected, None)
+    proven = promise.certified and (expected if bound is None else bound) <= target
+    return KpiVerdict("met" if proven else "unproven", expected, None)
+
+
+def _judge_misses(target: float, metrics: AssetMetrics) -> KpiVerdict:
+    anomalies = labels_of(metrics).anomalies
+    if metrics.recall is None:
+        return KpiVerdict("unproven", None, None, anomalies_to_prove_rate(0.0, target))
+    missed = round((1 - metrics.recall) * anomalies)
+    found = clopper_pearson(missed, anomalies)
+    if found.high <= target:
+        return KpiVerdict("met", missed / anomalies, found)
+    if found.low > target:
+        return KpiVerdict("not_met", missed / anomalies, found)
+    return KpiVerdict("unproven", missed / anomalies, found, anomalies_to_prove_rate(missed / anomalies, target))
+
+
+def _judge_ranking(metric: RankingMetric, target: float, metrics: AssetMetrics) -> KpiVerdict:
+    """By the wider of two intervals: the bootstrap's has no width where normals and anomalies part completely."""
+    value, labels = getattr(metrics, metric), labels_of(metrics)
+    if value is None:
+        return KpiVerdict("unproven", None, None, labels_to_prove_ranking(metric, 1.0, target))
+    found = ranking_interval(metric, value, labels)
+    drawn = metrics.intervals.get(metric, found)
+    found = Interval(low=min(found.low, drawn.low), high=max(found.high, drawn.high))
+    if found.low >= target and min(labels.normals, labels.anomalies) >= LABELLED_TO_PROVE:
+        return KpiVerdict("met", value, found)
+    if found.high < target:
+        return KpiVerdict("not_met", value, found)
+    return KpiVerdict("unproven", value, found, labels_to_prove_ranking(metric, value, target))
+
+
+def labels_of(metrics: AssetMetrics) -> Labels:
+    """Labelled test recordings of each kind, both domains together."""
     counts = metrics.counts
-    normals, anomalies = counts.normal_source + counts.normal_target, counts.anomaly_source + counts.anomaly_target
-    return min(normals, anomalies) >= LABELLED_TO_PROVE
+    return Labels(
+        normals=counts.normal_source + counts.normal_target, anomalies=counts.anomaly_source + counts.anomaly_target
+    )
 
 
-def how_sure(threshold: Threshold) -> Sureness:
-    """What the false-alarm rate of a threshold rests on."""
-    if threshold.certified:
+def how_sure(rule: AlarmRule) -> Sureness:
+    """What the false-alarm rate of an alarm rule rests on."""
+    if rule.certified:
         return "certified"
-    return "modelled" if threshold.kind == "gamma_tail" else "estimated"
+    return "modelled" if rule.kind == "gamma_tail" else "estimated"
 
 
-def observe(scores: pd.DataFrame) -> Observed:
-    """Alarms among the labelled rows of a score table."""
-    rang = scores["decision"] == "alarm"
-    anomaly, normal = scores["label"] == "anomaly", scores["label"] == "normal"
+def too_high(scores: pd.DataFrame, rule: AlarmRule) -> pd.Series:
+    """Which rows of a score table count towards an alarm, none with the machine off; bool, indexed like `scores`."""
+    return (scores["score"] > rule.clip_threshold) & (scores["state"] != "off")
+
+
+def observe(scores: pd.DataFrame, rule: AlarmRule) -> Observed:
+    """Clips that are too high among the labelled rows of a score table; a fault with the machine off is missed."""
+    high, anomaly, normal = too_high(scores, rule), scores["label"] == "anomaly", scores["label"] == "normal"
     return Observed(
         anomalies=int(anomaly.sum()),
-        hits=int((anomaly & rang).sum()),
+        hits=int((anomaly & high).sum()),
         normals=int(normal.sum()),
-        false_alarms=int((normal & rang).sum()),
+        false_alarms=int((normal & high).sum()),
     )
 
 
-def contradict(threshold: Threshold, scores: pd.DataFrame) -> Observed | None:
-    """The target's normal tests, where more of them rang than the highest stated rate makes believable."""
-    seen = observe(scores[scores["domain"] == "target"])
+def is_blind(scores: pd.DataFrame, rule: AlarmRule) -> bool:
+    """Whether there are labelled faults and not one of them is too high."""
+    seen = observe(scores, rule)
+    return seen.anomalies > 0 and seen.hits == 0
+
+
+def contradict(rule: AlarmRule, policy: AlarmPolicy, scores: pd.DataFrame) -> Observed | None:
+    """The target's normal tests, where more of them are too high than what is stated makes believable."""
+    seen = observe(scores[scores["domain"] == "target"], rule)
     if seen.false_alarms == 0:
         return None
-    clips_per_day = budget_and_cadence(threshold)[1]
-    a_day = max(
-        threshold.alarms_per_day, *(threshold.alarms_per_day_interval or (0.0,)), threshold.confidence_bound or 0
-    )
-    believable = binom.sf(seen.false_alarms - 1, seen.normals, min(1.0, a_day / clips_per_day))
+    if rule.rank is not None:
+        # Clips judged by one calibration set: the same law that the rule's rate comes from.
+        believable = beta_binomial_rate(rule.n_normals, rule.rank, m=seen.false_alarms, window=seen.normals)
+    else:
+        a_day = max(rule.alarms_per_day, *(rule.alarms_per_day_interval or (0.0,)))
+        believable = float(binom.sf(seen.false_alarms - 1, seen.normals, min(1.0, a_day / policy.clips_per_day)))
     return seen if believable < CONTRADICTION_LEVEL else None
 
 
-def budget_and_cadence(threshold: Threshold) -> tuple[float, float]:
-    """False alarms a day that the policy allows, and clips a day, as the threshold knows them."""
-    clips_per_day = threshold.needed.certifiable_alarms_per_day / threshold.needed.certifiable_alpha
-    return threshold.alpha * clips_per_day, clips_per_day
+def advise_on_ringing(rule: AlarmRule, policy: AlarmPolicy, scores: pd.DataFrame) -> Advice:
+    """What an operator does when it rings: go, listen to the clip first, or rely on other signs too."""
+    if is_blind(scores, rule):
+        return "blind"
+    too_many = rule.alarms_per_day > BUDGET_SLACK * policy.false_alarms_per_day
+    if too_many or how_sure(rule) == "modelled" or contradict(rule, policy, scores) is not None:
+        return "listen"
+    return "go"

@@ -1,10 +1,10 @@
 """Every sentence of the pages in the reader's language, and numbers as people read them.
 
-`texts.yaml` holds three tables: `texts`, our own sentences by key; `phrases`, fixed English sentences of engines and
-metrics with their Korean; `rules`, the Korean of the rule table. Sentences that reach a page in finished English
-(a problem's message, a metric's note) are translated as a translation memory does it: the English template that made
-the sentence tells the facts in it, and the Korean template says them again. A sentence that no template knows stays
-English and is marked as such.
+`texts.yaml`, and each file of the folder `texts` beside it, holds up to three tables: `texts`, our own sentences by
+key; `phrases`, fixed English sentences of engines and metrics with their Korean; `rules`, the Korean of the rule table.
+No key stands in two files. Sentences that reach a page in finished English (a problem's message, a metric's note) are
+translated as a translation memory does it: the English template that made the sentence tells the facts in it, and the
+Korean template says them again. A sentence that no template knows stays English and is marked as such.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from schemas.machine_types import load_machine_types
+from schemas.metadata import CONDITION_COLUMNS
 from schemas.problems import Problem
 from schemas.rules import RULES, Rule
 from schemas.settings import Language
@@ -29,6 +30,8 @@ DASH = "–"
 ELLIPSIS = "…"
 JOINT = "; "
 """Between the sentences of a reason."""
+
+_COLUMN = re.compile(rf"\b({'|'.join(CONDITION_COLUMNS)})\b", re.ASCII)
 
 MAX_RUNS = 20
 """Runs of rows that one list names."""
@@ -67,7 +70,15 @@ class Words:
         if self.language == "en":
             return Said(sentence, "en")
         korean = _korean(sentence, across=False) or _each_korean(sentence) or _korean(sentence, across=True)
-        return Said(sentence, "en") if korean is None else Said(korean, "ko")
+        return Said(sentence, "en") if korean is None else Said(self._name_columns(korean), "ko")
+
+    def _name_columns(self, sentence: str) -> str:
+        """The sentence with condition columns by their name in the page's language, `속도` for `speed_level`."""
+        return _COLUMN.sub(lambda found: self.column(found[0]), sentence)
+
+    def column(self, column: str) -> str:
+        """A condition column as people call it: `speed`, `속도`."""
+        return self(f"criterion.{column}")
 
     def message(self, *problems: Problem) -> Said:
         """What is wrong; of several problems of one rule, with the range of facts in which they differ."""
@@ -195,8 +206,18 @@ def _template_pattern(template: str) -> re.Pattern[str]:
 
 @cache
 def _load() -> Mapping[str, Any]:
-    text = resources.files("tasks.report").joinpath("texts.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    """The three tables of all files together."""
+    home = resources.files("tasks.report")
+    more = sorted((file for file in home.joinpath("texts").iterdir() if file.name.endswith(".yaml")), key=str)
+    tables: dict[str, Any] = {"texts": {}, "phrases": [], "rules": {}}
+    for file in (home.joinpath("texts.yaml"), *more):
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tables["phrases"] += found.get("phrases", [])
+        for name in ("texts", "rules"):
+            if twice := tables[name].keys() & found.get(name, {}).keys():
+                raise ValueError(f"{file.name} says {sorted(twice)[0]!r} of {name} a second time")
+            tables[name] |= found.get(name, {})
+    return tables
 
 
 def _fact(value: object) -> object:

@@ -337,3 +337,28 @@ def test_threshold_file_holds_no_nan_and_reads_back_exactly(n: int, method: Meth
 def test_bad_scores_are_refused_by_name(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_modelled_threshold_names_the_quickest_rule_that_its_normals_carry() -> None:
+    told = calibrate(draw_normals(10), AlarmPolicy(), method="split").explanation
+    assert "9 would by an alarm on 5 clips in a row" in told
+    few = calibrate(draw_normals(3), AlarmPolicy(), method="split").explanation
+    assert "5 would by an alarm on 9 clips in a row" in few
+    alone = calibrate(draw_normals(3), AlarmPolicy(max_window=1), method="split")
+    assert alone.needed.rules == ()
+    assert "in a row" not in alone.explanation
+
+
+def test_a_threshold_filed_before_rules_were_counted_still_reads() -> None:
+    threshold = calibrate(draw_normals(10), AlarmPolicy(), method="leave_one_out")
+    filed = threshold.model_dump(mode="json")
+    del filed["needed"]["rules"]
+    assert Threshold.model_validate(filed).needed.rules == ()
+
+
+def test_only_a_certified_rate_is_called_an_upper_bound() -> None:
+    normals, policy = draw_normals(50), policy_for(0.05)
+    assert "at most" in calibrate(normals, policy, method="split").explanation
+    estimated = calibrate(normals, policy, method="leave_one_out").explanation
+    assert "about" in estimated
+    assert "at most" not in estimated

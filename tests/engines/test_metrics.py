@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from engines.metrics import METRIC_NAMES, AssetMetrics, evaluate, macro, partial_auc, roc_auc
@@ -245,3 +246,42 @@ def test_bad_input_is_refused_by_name(change: dict[str, Any], message: str) -> N
 def test_a_max_fpr_outside_zero_to_one_is_refused() -> None:
     with pytest.raises(InputError, match="max_fpr is 0"):
         partial_auc([0.1, 0.2], [False, True], max_fpr=0)
+
+
+# --- detection by anomaly type ------------------------------------------------------------------------------------
+
+
+def test_every_type_of_anomaly_has_its_detection_rate_with_an_exact_interval() -> None:
+    labels = [True, True, True, True, False, None]
+    kinds = ["leak", "bearing", "leak", None, None, "leak"]
+    rang = [True, False, False, True, True, True]
+    found = evaluate(range(6), labels, ["target"] * 6, decisions=rang, anomaly_types=kinds, bootstrap=0)
+    assert list(found.by_anomaly_type) == ["", "bearing", "leak"]
+    leak = found.by_anomaly_type["leak"]
+    assert (leak.hits, leak.anomalies, leak.rate) == (1, 2, 0.5)
+    expected = stats.binomtest(1, 2).proportion_ci(method="exact")
+    assert (leak.interval.low, leak.interval.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("given", [{}, {"decisions": [True, False]}, {"anomaly_types": ["leak", None]}])
+def test_without_types_or_decisions_there_is_no_detection_by_type(given: dict[str, Any]) -> None:
+    found = evaluate([2.0, 1.0], [True, False], ["target"] * 2, bootstrap=0, **given)
+    assert found.by_anomaly_type == {}
+
+
+def test_anomalies_that_no_label_names_are_not_counted_by_type() -> None:
+    found = evaluate(
+        [2.0, 1.0], [True, False], ["target"] * 2, decisions=[True, False], anomaly_types=[None, None], bootstrap=0
+    )
+    assert found.by_anomaly_type == {}
+
+
+def test_types_are_one_a_clip() -> None:
+    with pytest.raises(InputError, match="anomaly_types has shape"):
+        evaluate([2.0, 1.0], [True, False], ["target"] * 2, decisions=[True, False], anomaly_types=["leak"])
+
+
+def test_metrics_of_an_older_version_can_be_read() -> None:
+    document = json.loads(evaluate(*make_clips(), bootstrap=0).model_dump_json())
+    del document["by_anomaly_type"]
+    assert AssetMetrics.model_validate(document).by_anomaly_type == {}

@@ -82,10 +82,11 @@ def test_every_output_is_filed_where_the_design_says(whole: tuple[FolderStore, O
     for name in ("manifest.json", "report.html", "metrics.json"):
         assert store.exists(f"{home}/{name}")
     for asset in ("fan-00", "valve-00"):
-        for name in ("scores.csv", "selection.json", "threshold.json", "report.html"):
+        for name in ("scores.csv", "selection.json", "threshold.json", "alarm_rule.json", "report.html"):
             assert store.exists(f"{home}/{asset}/{name}")
         champion = store.get_model(f"assets/acme/{asset}/champion.json", Champion)
-        for name in ("engine.json", "threshold.json"):
+        beside = ("calibration.parquet", "calibration.json", "alarm_rule.json", "background.json")
+        for name in ("engine.json", "threshold.json", *beside):
             assert store.exists(f"assets/acme/{asset}/models/{champion.version}/{name}")
     package = f"packages/acme/{result.package}"
     for name in ("metadata.parquet", "quality.parquet", "quality.json"):
@@ -104,6 +105,7 @@ def test_the_result_counts_recordings_and_measures_where_labels_are(whole: tuple
         assert asset.auc is not None
         assert 0 <= asset.auc <= 1
         assert asset.certified is False
+        assert asset.rule is not None
 
 
 def test_scores_csv_holds_every_test_clip_with_the_columns_of_the_design(
@@ -117,6 +119,9 @@ def test_scores_csv_holds_every_test_clip_with_the_columns_of_the_design(
     assert len(table) == 20
     assert set(table["split"]) == {"test"}
     assert set(table["decision"]) <= {"alarm", "normal"}
+    assert set(table["state"]) <= {"on", "off"}
+    assert set(table["grade"]) <= {"NORMAL", "WARNING", "CRITICAL"}
+    assert ((table["severity"] > 50) == (table["decision"] == "alarm")).all()
     assert ((table["score"] > table["threshold"]) == (table["decision"] == "alarm")).all()
     assert table["p_value"].between(1 / 4, 1).all()
 
@@ -243,7 +248,8 @@ def test_nothing_of_a_test_clip_reaches_the_model_or_its_threshold(
     models = {key: whole[0].get(key) for key in whole[0].list_keys("assets/acme/") if "/models/" in key}
     learnt = {key: data for key, data in models.items() if not key.endswith("scores.parquet")}
     seed_zero = {key: data for key, data in learnt.items() if store.exists(key)}
-    assert len(seed_zero) == 8  # card, tensors, caveats and threshold of two machines
+    # Card, tensors, caveats, normal scores (2), threshold, alarm rule and background of two machines.
+    assert len(seed_zero) == 16
     assert {key: store.get(key) for key in seed_zero} == seed_zero
 
 

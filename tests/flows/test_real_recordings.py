@@ -13,7 +13,9 @@ from flows.onboard import onboard
 from schemas.references import OnboardResult
 from schemas.settings import OnboardSettings
 from tasks.calibrating import Champion
+from tasks.hearing import hear
 from tasks.ledger import Role
+from tasks.monitoring import judge_files, load_watch
 from tasks.runs import Manifest
 from tasks.store import FolderStore
 
@@ -50,9 +52,38 @@ def test_motor_is_told_apart_at_default_settings(shared_data: Path, tmp_path: Pa
     assert motor.auc_source is None
 
 
-def test_compressor_in_two_packages_is_the_asset_that_it_is_in_one(shared_data: Path, tmp_path: Path) -> None:
-    whole, parts = FolderStore(tmp_path / "whole"), FolderStore(tmp_path / "parts")
-    at_once = run(shared_data / "compressor.zip", whole)
+@pytest.fixture(scope="module")
+def compressor(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FolderStore, OnboardResult]:
+    """The compressor's package onboarded once."""
+    store = FolderStore(tmp_path_factory.mktemp("compressor"))
+    return store, run(shared_data / "compressor.zip", store)
+
+
+def test_files_of_the_package_get_the_verdicts_that_onboarding_gave_to_the_bit(
+    shared_data: Path, compressor: tuple[FolderStore, OnboardResult]
+) -> None:
+    store, result = compressor
+    home = f"runs/acme/{result.run_id}/compressor-00"
+    given = {row["clip_id"]: row for row in csv.DictReader(io.StringIO(store.get(f"{home}/scores.csv").decode()))}
+    watch = load_watch(store, "acme", "compressor-00")
+    with zipfile.ZipFile(shared_data / "compressor.zip") as package:
+        rows = list(csv.DictReader(io.StringIO(package.read("metadata.csv").decode("utf-8-sig"))))
+        tests = [row for row in rows if row["split"] == "test"][::12]
+        files = [(row["clip_id"], package.read(row["relative_path"])) for row in tests]
+    assert len(files) > 5
+    judged = judge_files(watch, (hear(name, data, watch.ear) for name, data in files))
+    for (name, _), (_, found) in zip(files, judged, strict=True):
+        assert found is not None
+        for column in ("score", "p_value", "severity"):
+            assert getattr(found, column) == float(given[name][column])
+        for column in ("grade", "state", "decision"):
+            assert getattr(found, column) == given[name][column]
+
+
+def test_compressor_in_two_packages_is_the_asset_that_it_is_in_one(
+    shared_data: Path, tmp_path: Path, compressor: tuple[FolderStore, OnboardResult]
+) -> None:
+    (whole, at_once), parts = compressor, FolderStore(tmp_path / "parts")
     for odd in (False, True):
         half = write_part(shared_data / "compressor.zip", tmp_path / f"half-{odd}.zip", odd=odd)
         in_parts = run(half, parts)

@@ -9,13 +9,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from engines.alarm import choose_alarm_rule
 from engines.base import AnomalyMap
 from engines.calibration import calibrate, conformal_p_values
+from engines.grading import grade, severity
 from engines.metrics import evaluate
 from engines.routing import AssetData, choose_engine, judge_criteria
-from schemas.references import Asset, AssetIntake, AssetResult, Package, QualityReport, Selection, Source, Verdict
+from schemas.metadata import CONDITION_COLUMNS
+from schemas.references import (
+    Asset,
+    AssetIntake,
+    AssetResult,
+    Model,
+    Package,
+    QualityReport,
+    Selection,
+    Source,
+    Verdict,
+)
 from schemas.settings import AlarmPolicy, Kpi, RoutingSettings
-from tasks.report.pages import AssetPage, PackagePage, WorstClip
+from tasks import keys
+from tasks.calibrating import Champion
+from tasks.fleet import file_card
+from tasks.ledger import Role, ledger_version
+from tasks.report.pages import AssetPage, PackagePage, ShownClip
+from tasks.store import FolderStore
 
 
 class MakeAssetPage(Protocol):
@@ -44,9 +62,9 @@ def make_package_page() -> MakePackagePage:
     return _package_page
 
 
-def _clip(number: int = 0, **changes: Any) -> WorstClip:
+def _clip(number: int = 0, **changes: Any) -> ShownClip:
     rng = np.random.default_rng(number)
-    clip = WorstClip(
+    clip = ShownClip(
         clip_id=f"clip_{number}",
         label="anomaly",
         score=0.5,
@@ -64,11 +82,20 @@ def _clip(number: int = 0, **changes: Any) -> WorstClip:
     return replace(clip, **changes)
 
 
+THRESHOLD_NORMALS = np.linspace(0.2, 0.3, 12)
+"""Scores of the normals that a threshold handed in by a test was calibrated on."""
+
+
 def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
     rng = np.random.default_rng(7)
-    normals = rng.normal(0.25, 0.01, 12)
-    policy = AlarmPolicy()
-    threshold = changes.pop("threshold", None) or calibrate(normals, policy, method="leave_one_out")
+    normals, policy = rng.normal(0.25, 0.01, 12), changes.pop("policy", AlarmPolicy(rule="clip"))
+    threshold = changes.pop("threshold", None)
+    if threshold is None:
+        threshold = calibrate(normals, policy, method="leave_one_out")
+    else:
+        normals = THRESHOLD_NORMALS
+        policy = AlarmPolicy(false_alarms_per_day=1440 * threshold.alpha, rule="clip")
+    rule = choose_alarm_rule(normals, policy, threshold, method=threshold.method)
     anomaly = np.arange(16) < 8
     values = np.where(anomaly, rng.normal(0.5, 0.05, 16), rng.normal(0.25, 0.01, 16))
     scores = pd.DataFrame(
@@ -88,6 +115,9 @@ def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
             "model_version": "0123",
         }
     )
+    severities = severity(values, normals, threshold)
+    scores["severity"] = severities
+    scores["grade"] = [grade(how, alarm=bool(v > threshold.value)) for how, v in zip(severities, values, strict=True)]
     scores = changes.pop("scores", scores)
     labels = scores["label"].map({"anomaly": 1.0, "normal": 0.0}).to_numpy(dtype=np.float64)
     metrics = evaluate(
@@ -101,6 +131,8 @@ def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
         synthetic=False,
         selection=_selection(len(normals), len(scores)),
         threshold=threshold,
+        rule=rule,
+        policy=policy,
         metrics=metrics,
         normal_scores=normals,
         normal_ids=[f"normal_{i}" for i in range(len(normals))],
@@ -108,8 +140,21 @@ def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
         kpi=Kpi(),
         worst=[_clip(i) for i in range(2)],
         versions={"numpy": "2.4.6"},
+        context=_context(scores["clip_id"].tolist(), len(normals)),
+        typical=[_clip(9, clip_id="normal_0", label="normal", alarm=False)],
     )
     return replace(page, **changes)
+
+
+def _context(tests: list[str], normals: int) -> pd.DataFrame:
+    """Two speeds, two kinds of faults, one recording an hour."""
+    names = [*(f"normal_{i}" for i in range(normals)), *tests]
+    table = pd.DataFrame({"clip_id": names, **dict.fromkeys(CONDITION_COLUMNS)})
+    hours = pd.Timestamp("2026-03-02 09:00") + pd.to_timedelta(np.arange(len(names)), unit="h")
+    table["recorded_at"] = hours.strftime("%Y-%m-%dT%H:%M")
+    table["speed_level"] = np.where(np.arange(len(names)) % 3, "low", "high")
+    table["anomaly_type"] = [None] * normals + ["leak" if i % 2 else "knock" for i in range(len(tests))]
+    return table
 
 
 def _selection(normals: int, tests: int) -> Selection:
@@ -213,3 +258,49 @@ def _quality_table() -> pd.DataFrame:
             "clipping_ratio": pd.Series([0.0, 0.0123, None], dtype="Float64"),
         }
     )
+
+
+class Onboarding:
+    """Files what an onboarding leaves of an asset: ledger, champion, page and card."""
+
+    @staticmethod
+    def ledger_of(section: str, normals: int = 12) -> pd.DataFrame:
+        names = [f"{section}-{i}" for i in range(normals)]
+        return pd.DataFrame(
+            {
+                "recording_id": names,
+                "clip_id": names,
+                "machine_type": "fan",
+                "section_id": section,
+                "segment": 0,
+                "split": "train",
+                "domain": "target",
+                "label": "normal",
+                "supp_type": None,
+                "role": Role.TARGET,
+                "duration_s": 10.0,
+                "package": "p" * 16,
+            }
+        )
+
+    def __call__(self, store: FolderStore, page: AssetPage, section: str = "00") -> None:
+        customer = page.customer
+        ledger, asset_id = self.ledger_of(section), f"fan-{section}"
+        store.put_frame(keys.asset(customer, asset_id, "ledger.parquet"), ledger)
+        champion = Champion(
+            version="v1", engine="a", encoder="lite0", ledger_version=ledger_version(ledger), previous=None
+        )
+        store.put_model(keys.asset(customer, asset_id, "champion.json"), champion)
+        asset = page.selection.asset.model_copy(update={"section_id": section, "asset_id": asset_id})
+        model = Model(
+            asset=asset, version="v1", prefix=keys.model(customer, asset_id, "v1"), engine="a", encoder="lite0"
+        )
+        report = keys.run(customer, page.run_id, f"{asset_id}/report.html")
+        store.put(report, b"the page")
+        file_card(store, page, model, report=report)
+
+
+@pytest.fixture(scope="session")
+def onboard() -> Onboarding:
+    """Files an asset page's machine in a store, as if it had been onboarded there."""
+    return Onboarding()

@@ -1,9 +1,10 @@
-"""What is handed over as CSV is whole and safe in a spreadsheet, and which model becomes champion."""
+"""What is handed over as CSV is whole and safe, what decides a clip, and which model becomes champion."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,24 @@ import pandas as pd
 import pytest
 
 import tasks.calibrating
-from engines.calibration import calibrate
+from engines.alarm import AlarmRule
+from engines.calibration import Threshold, calibrate
 from schemas.errors import StoreError
-from schemas.references import Model, Run, Scores, Selection, Source
+from schemas.references import Calibrated, Model, Run, Scores, Selection, Source
 from schemas.settings import AlarmPolicy, OnboardSettings
 from tasks import keys
-from tasks.calibrating import Champion, crown_champion, judged_table, to_csv
+from tasks.calibrating import (
+    SCORE_COLUMNS,
+    Champion,
+    crown_champion,
+    decide_and_measure,
+    judged_table,
+    set_threshold,
+    to_csv,
+)
 from tasks.corrections import Correction, add_correction
 from tasks.ledger import describe_asset, join, read_corrected, role_of
+from tasks.normals import NormalScores, save_normal_scores
 from tasks.store import FolderStore
 
 LEDGER = keys.asset("acme", "fan-00", "ledger.parquet")
@@ -79,23 +90,110 @@ def test_an_unlabelled_clip_has_an_empty_cell() -> None:
     assert text == "clip_id,label\r\na,normal\r\nb,\r\n"
 
 
-def test_a_test_clip_without_a_score_is_no_row_of_the_table(store: FolderStore, run: Run) -> None:
-    send(store, "1" * 16, "e1", "e2", split="test")
+NORMALS = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+def scored(store: FolderStore, run: Run, scores: dict[str, float], state: str = "on") -> Scores:
+    """Test recordings with their scores, all of a machine in the same state."""
+    send(store, "1" * 16, *(name for name in ("e1", "e2", "e3")[: max(2, len(scores))]), split="test")
     model = model_now(store, run, "v1")
     source = Source(asset=model.asset, key="s.parquet", version="0", recordings=0, own=0, customers=())
     selection = Selection(
         asset=model.asset, source=source, engine="a", encoder="logmel", reason="", criteria=(), candidates=("a",)
     )
-    normals = np.array([0.1, 0.2, 0.3, 0.4])
-    threshold = calibrate(normals, AlarmPolicy(), method="leave_one_out")
-    scores = Scores(selection=selection, model=model, key="scores.parquet", recordings=2)
-    store.put_frame(scores.key, pd.DataFrame({"recording_id": ["e1", "e2"], "score": [0.5, 0.6]}))
-    assert judged_table(store, scores, threshold, normals)["score"].tolist() == [0.5, 0.6]
-    store.put_frame(scores.key, pd.DataFrame({"recording_id": ["e1"], "score": [0.5]}))
+    table = pd.DataFrame({"recording_id": list(scores), "score": list(scores.values()), "state": state})
+    store.put_frame("scores.parquet", table)
+    return Scores(selection=selection, model=model, key="scores.parquet", recordings=len(scores))
+
+
+def file_normals(store: FolderStore, model: Model, tmp_path: Path, scores: np.ndarray = NORMALS) -> None:
+    """The scores that a model's threshold rests on; no engine lies there to make them again."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    found = NormalScores(tuple(f"t{i}" for i in range(len(scores))), scores, "leave_one_out", len(scores))
+    save_normal_scores(found, folder)
+    for path in folder.iterdir():
+        store.put_file(f"{model.prefix}/{path.name}", path)
+
+
+def calibrated(store: FolderStore, run: Run, tmp_path: Path, scores: Scores) -> tuple[Calibrated, pd.DataFrame]:
+    """Threshold and decisions of a run, and its `scores.csv`."""
+    file_normals(store, scores.model, tmp_path)
+    result = decide_and_measure.fn(scores, set_threshold.fn(scores.model, run), run)
+    table = pd.read_csv(io.BytesIO(store.get("runs/acme/r/fan-00/scores.csv")), dtype={"section_id": str})
+    return result, table
+
+
+def test_a_test_clip_without_a_score_is_no_row_of_the_table(store: FolderStore, run: Run) -> None:
+    threshold = calibrate(NORMALS, AlarmPolicy(), method="leave_one_out")
+    scores = scored(store, run, {"e1": 0.5, "e2": 0.6})
+    assert judged_table(store, scores, threshold, NORMALS)["score"].tolist() == [0.5, 0.6]
+    store.put_frame(scores.key, pd.DataFrame({"recording_id": ["e1"], "score": [0.5], "state": ["on"]}))
     with pytest.raises(
         StoreError, match=r"no score of 1 of 2 test clips, such as 'clip-e2'; onboard the package again"
     ):
-        judged_table(store, scores, threshold, normals)
+        judged_table(store, scores, threshold, NORMALS)
+
+
+def test_severity_and_grade_stand_behind_the_columns_there_were(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    _, table = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.25, "e2": 99.0}))
+    assert tuple(table.columns) == SCORE_COLUMNS
+    assert SCORE_COLUMNS[-3:] == ("model_version", "severity", "grade")
+    assert table["decision"].tolist() == ["normal", "alarm"]
+    assert table["grade"].tolist() == ["NORMAL", "CRITICAL"]
+    assert 0 < table["severity"][0] < 50 < 75 < table["severity"][1] <= 100
+
+
+@pytest.mark.parametrize(("state", "decision", "how"), [("off", "off", "OFF"), ("on", "alarm", "CRITICAL")])
+def test_a_machine_that_is_off_never_alarms(
+    store: FolderStore, run: Run, tmp_path: Path, state: str, decision: str, how: str
+) -> None:
+    _, table = calibrated(store, run, tmp_path, scored(store, run, {"e1": 99.0, "e2": 99.0}, state))
+    assert set(table["state"]) == {state}
+    assert set(table["decision"]) == {decision}
+    assert set(table["grade"]) == {how}
+
+
+def test_clips_that_are_off_do_not_move_the_threshold(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    result, _ = calibrated(store, run, tmp_path, scored(store, run, {"e1": 99.0, "e2": 99.0}, "off"))
+    assert result.result.threshold == calibrate(NORMALS, run.settings.alarm, method="leave_one_out").value
+
+
+def test_the_alarm_rule_lies_beside_the_threshold_and_in_the_run(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    result, _ = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.1, "e2": 0.6}))
+    rule = store.get_model(result.rule_key, AlarmRule)
+    assert store.get(result.rule_key) == store.get("runs/acme/r/fan-00/alarm_rule.json")
+    assert result.result.rule == f"{rule.m} of {rule.window}"
+    assert (result.result.certified, result.result.alarms_per_day) == (rule.certified, rule.alarms_per_day)
+    assert store.get_frame(result.normals_key)["score"].tolist() == NORMALS.tolist()
+    assert result.background_key is None
+    before = store.get(result.threshold_key), store.get(result.rule_key)
+    set_threshold.fn(result.scores.model, run)
+    assert (store.get(result.threshold_key), store.get(result.rule_key)) == before
+
+
+def test_a_clip_rule_is_one_of_one(store: FolderStore, tmp_path: Path) -> None:
+    settings = OnboardSettings(alarm=AlarmPolicy(rule="clip"))
+    run = Run(run_id="r", customer="acme", package_id="1" * 16, store=store.url, settings=settings, code_version="1")
+    result, _ = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.1, "e2": 0.6}))
+    threshold = store.get_model(result.threshold_key, Threshold)
+    assert (result.result.rule, result.result.alarms_per_day) == ("1 of 1", threshold.alarms_per_day)
+
+
+def test_detection_is_told_by_anomaly_type(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    scores = scored(store, run, {"e1": 99.0, "e2": 0.1, "e3": 99.0})
+    ledger = store.get_frame(scores.model.asset.ledger_key)
+    told = ledger.assign(label="anomaly", anomaly_type=["leak", "leak", None])
+    store.put_frame(scores.model.asset.ledger_key, told)
+    calibrated(store, run, tmp_path, scores)
+    found = json.loads(store.get("runs/acme/r/fan-00/metrics.json"))["by_anomaly_type"]
+    assert {kind: (one["hits"], one["anomalies"]) for kind, one in found.items()} == {"": (1, 1), "leak": (1, 2)}
+    assert found["leak"]["interval"]["low"] == pytest.approx(0.0126, abs=1e-4)
+
+
+def test_a_model_of_an_older_version_is_refused_with_the_remedy(store: FolderStore, run: Run) -> None:
+    with pytest.raises(StoreError, match=r"calibration\.json is not there; onboard a package of the asset again"):
+        set_threshold.fn(scored(store, run, {"e1": 1.0, "e2": 1.0}).model, run)
 
 
 # --- the champion -------------------------------------------------------------------------------------------------

@@ -10,12 +10,18 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from schemas.rules import report
 from schemas.settings import QaLimits
-from tasks.report.pages import render_asset_page, render_package_page
+from tasks.fleet import gather_fleet
+from tasks.report.charts import KINDS, ScoreGroup, draw_scores
+from tasks.report.pages import render_asset_page, render_fleet_page, render_package_page
+from tasks.report.words import Words
+from tasks.store import FolderStore
 
 PHONE, DESK = 390, 1280
 _FLAGS = (
@@ -101,11 +107,12 @@ def test_pictures_and_sound_load_and_nothing_overflows(
 ) -> None:
     worst = [make_clip(0, regions=[(0.2, 0.9)]), make_clip(1, clip_id="아주긴클립이름_" * 8)]
     seen = browser.look(render_asset_page(make_asset_page(language=language, worst=worst)), width=width)
-    assert len(seen["images"]) == 2 + 2 * len(worst)
+    # Histogram, ROC curve, timeline; two pictures a clip, one typical normal among them.
+    assert len(seen["images"]) == 3 + 2 * (len(worst) + 1)
     assert min(seen["images"]) > 0
-    assert len(seen["players"]) == len(worst)
+    assert len(seen["players"]) == len(worst) + 1
     assert min(seen["players"]) >= 1
-    assert seen["durations"] == pytest.approx([2.0, 2.0], abs=0.01)
+    assert seen["durations"] == pytest.approx([2.0, 2.0, 2.0], abs=0.01)
     assert seen["overflow"] <= 0
     assert seen["scripts"] == 0
 
@@ -118,6 +125,58 @@ def test_a_package_page_fits_too(browser: Browser, make_package_page: Any, width
     )
     seen = browser.look(render_package_page(make_package_page(report={"problems": problems})), width=width)
     assert seen["overflow"] <= 0
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_the_page_of_all_machines_fits_too(
+    browser: Browser, make_asset_page: Any, onboard: Any, tmp_path: Path, width: int
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    onboard(store, make_asset_page(package_name="a-very-long-name-of-a-package-" * 4), "00")
+    seen = browser.look(render_fleet_page(gather_fleet(store, "acme-ulsan"), language="ko"), width=width)
+    assert seen["overflow"] <= 0
+    assert seen["title"].startswith("전체 설비")
+
+
+_BOXES = """<!doctype html><meta charset="utf-8"><body>SVG<pre id="found"></pre><script>
+const box = element => { const r = element.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
+const isDashed = path => /dasharray: [\\d.]/.test(path.getAttribute("style"));
+const dashed = [...document.querySelectorAll("svg path")].filter(isDashed);
+document.getElementById("found").textContent = JSON.stringify({
+  words: [...document.querySelectorAll("svg text")].map(text => [text.textContent, box(text)]),
+  lines: dashed.map(box),
+  width: document.querySelector("svg").getBoundingClientRect().width,
+});
+</script>"""
+
+
+@pytest.mark.parametrize("threshold", [0.21, 0.26, 0.3, 0.4])
+@pytest.mark.parametrize("width", [370, 680])
+def test_no_words_of_the_histogram_lie_on_the_threshold_or_on_each_other(
+    browser: Browser, threshold: float, width: int
+) -> None:
+    say = Words("en")
+    rng = np.random.default_rng(1)
+    groups = [
+        ScoreGroup(kind, say(f"scores.group.{kind}", n=1000), rng.normal(0.25 + 0.2 * (kind == "anomaly"), 0.02, 50))
+        for kind in KINDS
+    ]
+    groups[2].scores[:3] = 30.0
+    labels = {"score": "Score", "threshold": f"Threshold {threshold}", "beyond": "above 0.92"}
+    svg = unquote(draw_scores(groups, threshold=threshold, width=width, labels=labels).partition(",")[2])
+    page = browser.folder / "boxes.html"
+    page.write_text(_BOXES.replace("SVG", svg), encoding="utf-8")
+    found = re.search(r'<pre id="found">(.+?)</pre>', browser.dump(page))
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
+    assert len(seen["lines"]) == len(groups)
+    placed = [*seen["words"], *(("the threshold", line) for line in seen["lines"])]
+    for i, (name, box) in enumerate(placed):
+        assert seen["width"] + 9 >= box[2], f"{name} is cut"
+        for other, its in placed[i + 1 :]:
+            if name != other:
+                apart = box[2] <= its[0] or its[2] <= box[0] or box[3] <= its[1] + 1 or its[3] <= box[1] + 1
+                assert apart, f"{name} lies on {other}"
 
 
 def test_a_page_follows_the_readers_scheme(browser: Browser, make_package_page: Any) -> None:

@@ -72,10 +72,10 @@ NORMALS = segments("target", "t1", "t2", "t3", speed_level="low", load_level="fu
 
 
 def version(engine: str, normals: pd.DataFrame = NORMALS, **changes: Any) -> str:
-    settings = changes.pop("settings", {})
+    settings, noise = changes.pop("settings", {}), changes.pop("noise", segments("noise"))
     selection = choice(engine, **changes)
     run = run_on("file:///nowhere", **settings)
-    return model_version(recipe_of(selection, engine, seed=run.settings.seed), selection, normals, run)
+    return model_version(recipe_of(selection, engine, seed=run.settings.seed), selection, normals, noise, run)
 
 
 ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -112,6 +112,8 @@ def test_a_version_follows_what_the_engine_looks_at_and_nothing_else(
     assert follows(NORMALS.assign(segment=1))
     assert follows(settings={"seed": 1})
     assert follows(settings={"alarm": {"false_alarms_per_day": 2.0}})
+    assert follows(settings={"qa": {"min_normals": 4}})
+    assert follows(noise=segments("noise", "n1"))
     monkeypatch.setattr(LogMelEncoder, "identity", property(lambda _: OtherIdentity))
     assert follows() == (name in TAKE_AN_ENCODER)
 
@@ -147,6 +149,9 @@ class CutOff(Prototypes):
     def fit(self, target: ClipSet, source: ClipSet | None = None, **_: Any) -> Self:
         self.episodes_trained = 17
         return self
+
+    def normal_scores(self) -> np.ndarray:
+        return np.array([0.1, 0.2, 0.3])
 
     def save(self, folder: Path) -> None:
         (folder / "engine.json").write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +29,16 @@ def test_a_second_write_replaces_the_first(store: ObjectStore) -> None:
     store.put("a/b", b"first")
     store.put("a/b", b"second")
     assert store.get("a/b") == b"second"
+
+
+def test_size_and_time_of_an_object_are_told_without_reading_it(store: ObjectStore) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    store.put("a/b", b"four")
+    stat = store.stat("a/b")
+    assert (stat.bytes, stat.modified.tzinfo) == (4, UTC)
+    assert before < stat.modified < datetime.now(UTC) + timedelta(seconds=2)
+    with pytest.raises(StoreError, match="a/none"):
+        store.stat("a/none")
 
 
 def test_a_missing_object_is_an_error_that_names_it(store: ObjectStore) -> None:

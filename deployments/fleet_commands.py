@@ -1,0 +1,50 @@
+"""`alp fleet`: all machines of a customer on one page, as the store knows them now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from deployments.options import AsJson, StoreUrl, stdout
+from schemas.settings import Environment, Language
+
+if TYPE_CHECKING:
+    from tasks.fleet import Fleet
+
+CustomerName = Annotated[
+    str, typer.Argument(metavar="CUSTOMER", help="Whose machines, such as acme.", show_default=False)
+]
+InLanguage = Annotated[Language, typer.Option("--lang", help="Of the page and of what is printed.")]
+
+
+def fleet(customer: CustomerName, store: StoreUrl = None, language: InLanguage = "en", as_json: AsJson = False) -> None:
+    """Write the page of all machines of a customer anew, and say how they stand."""
+    from deployments.printing import print_json
+    from tasks import keys
+    from tasks.fleet import file_fleet_page
+    from tasks.store import open_store
+
+    shelf = open_store(store or Environment().store)
+    found = file_fleet_page(shelf, customer, language=language)
+    page = shelf.location(keys.fleet(customer))
+    if as_json:
+        print_json(found.model_dump(mode="json") | {"page": page})
+    else:
+        _print_fleet(found, page, language)
+
+
+def _print_fleet(found: Fleet, page: str, language: Language) -> None:
+    from tasks.report.words import Words
+
+    say = Words(language)
+    for machine in found.machines:
+        name = say.machine(machine.machine_type, machine.section_id)
+        status, advice = say(f"fleet.status.{machine.status}"), say(f"fleet.advice.{machine.status}")
+        _say(f"{name}: {status}. {advice}")
+    _say(page)
+
+
+def _say(text: str) -> None:
+    stdout.print(escape(text), highlight=False, soft_wrap=True)

@@ -1,0 +1,227 @@
+"""Judge new recordings of an asset by its champion: the model loaded once, however many recordings come.
+
+`Watch` is all that judging needs: the champion's engine, its normal scores, threshold, alarm rule and background, and
+the settings it was onboarded by. A recording gets the score that onboarding would give it as a test clip, to the bit:
+it is heard by the same code (`tasks.hearing`), and engines score clip by clip, so it does not matter what it is scored
+together with.
+
+Units: scores are the engine's own, severities 0-100, times s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engines.alarm import AlarmRule
+from engines.base import AnomalyMap, recording_scores
+from engines.calibration import Threshold, conformal_p_values
+from engines.grading import Grade, grade, severity
+from schemas.errors import InputError, StoreError
+from schemas.settings import OnboardSettings
+from tasks import keys
+from tasks.assets import find_asset
+from tasks.background import OFF, name_states, read_background
+from tasks.calibrating import Champion
+from tasks.engines import load_engine
+from tasks.hearing import Ear, Heard, clips_of
+from tasks.ledger import read_corrected
+from tasks.logbook import note
+from tasks.normals import read_normal_scores
+from tasks.store import ObjectStore
+
+if TYPE_CHECKING:
+    from engines.base import Engine
+    from engines.machine_state import Background, Indistinct
+    from tasks.report.words import Words
+
+BATCH = 16
+"""Recordings heard and scored at a time."""
+
+
+class Judgement(BaseModel):
+    """What the champion says of one recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="The file, as whoever recorded it calls it.")
+    recording_id: str = Field(description="By its sound, whatever the file is called.")
+    duration_s: float
+    score: float
+    p_value: float
+    severity: float = Field(description="0-100; the threshold is 50.")
+    grade: Grade
+    state: str = Field(description="Of the machine: on, off, or not assessed.")
+    decision: str = Field(description="Of this clip alone: alarm, normal or off.")
+    exceeded: bool | None = Field(
+        description="Whether the alarm rule counts it as high; None where the machine is off."
+    )
+    notes: tuple[str, ...] = Field(description="Rules of the quality gate that it breaks and is judged in spite of.")
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """An asset's champion with all that judging by it needs; `normal_scores` float64 (n,)."""
+
+    customer: str
+    asset_id: str
+    ear: Ear
+    champion: Champion
+    engine: Engine
+    normal_scores: NDArray[np.float64]
+    threshold: Threshold
+    rule: AlarmRule
+    background: Background | Indistinct | None
+    page_key: str | None
+    """Of the champion's own page; None where its run is gone."""
+
+    @property
+    def settings(self) -> OnboardSettings:
+        """By which the asset was onboarded."""
+        return self.ear.settings
+
+    @property
+    def machine(self) -> str:
+        """As people call it: `compressor 00`."""
+        return f"{self.ear.machine_type} {self.ear.section_id}"
+
+    def machine_in(self, say: Words) -> str:
+        """The same in a reader's language: `압축기 00`."""
+        return say.machine(self.ear.machine_type, self.ear.section_id)
+
+    def judge(self, heard: Sequence[Heard]) -> list[Judgement]:
+        """Score recordings that are good, each of them once in `heard`, and say what that means."""
+        if not heard:
+            return []
+        clips = clips_of(heard, self.ear)
+        scores = recording_scores(clips, self.engine.decision_function(clips))
+        states = name_states(self.background, clips)
+        p_values = conformal_p_values(scores, self.normal_scores)
+        severities = severity(scores, self.normal_scores, self.threshold)
+        return [
+            self._judgement(*facts)
+            for facts in zip(heard, scores.tolist(), p_values.tolist(), severities.tolist(), states, strict=True)
+        ]
+
+    def _judgement(self, heard: Heard, score: float, p_value: float, how_severe: float, state: str) -> Judgement:
+        is_high, off = score > self.threshold.value, state == OFF
+        return Judgement(
+            name=heard.name,
+            recording_id=str(heard.recording_id),
+            duration_s=float(heard.duration_s or 0.0),
+            score=score,
+            p_value=p_value,
+            severity=how_severe,
+            grade=grade(how_severe, alarm=is_high, off=off),
+            state=state,
+            decision="off" if off else "alarm" if is_high else "normal",
+            exceeded=None if off else score > self.rule.clip_threshold,
+            notes=heard.notes,
+        )
+
+    def map_of(self, heard: Heard) -> tuple[int, AnomalyMap | None]:
+        """The clip of a recording that scores highest, and where it is anomalous; no map from an engine without."""
+        clips = clips_of([heard], self.ear)
+        highest = int(np.argmax(self.engine.decision_function(clips))) if len(clips) > 1 else 0
+        return highest, self.engine.anomaly_map(clips, highest)
+
+
+def read_champion(store: ObjectStore, customer: str, asset_id: str) -> Champion:
+    """Who judges the asset now.
+
+    Raises
+    ------
+    InputError
+        Nobody does yet.
+    """
+    key = keys.asset(customer, asset_id, "champion.json")
+    if not store.exists(key):
+        raise InputError(f"{asset_id} of {customer} has no champion yet; onboard a package of it, with three normals")
+    return store.get_model(key, Champion)
+
+
+def load_watch(store: ObjectStore, customer: str, name: str) -> Watch:
+    """Load the champion of the asset `name`, such as `compressor-00`, to judge by it.
+
+    Raises
+    ------
+    UsageError
+        The customer's name cannot be used in the store.
+    InputError
+        There is no such asset, or it has no champion.
+    StoreError
+        The champion's model was made by a version that left no alarm rule.
+    """
+    asset_id = find_asset(store, customer, name)
+    champion = read_champion(store, customer, asset_id)
+    prefix = keys.model(customer, asset_id, champion.version)
+    for part in ("engine.json", "threshold.json", "alarm_rule.json"):
+        if not store.exists(f"{prefix}/{part}"):
+            raise StoreError(f"{prefix} holds no {part}; onboard a package of {asset_id} again, which writes it")
+    settings, page = champion_run(store, customer, asset_id, champion)
+    with store.local_folder(prefix) as folder:
+        engine = load_engine(folder, champion.encoder)
+    return Watch(
+        customer=customer,
+        asset_id=asset_id,
+        ear=Ear.of_ledger(read_corrected(store, customer, asset_id), settings),
+        champion=champion,
+        engine=engine,
+        normal_scores=read_normal_scores(store, prefix).scores,
+        threshold=store.get_model(f"{prefix}/threshold.json", Threshold),
+        rule=store.get_model(f"{prefix}/alarm_rule.json", AlarmRule),
+        background=read_background(store, prefix),
+        page_key=page,
+    )
+
+
+def champion_run(
+    store: ObjectStore, customer: str, asset_id: str, champion: Champion
+) -> tuple[OnboardSettings, str | None]:
+    """The settings by which the champion was made, and the key of its page; defaults and None where its run is gone.
+
+    Runs carry no dates: of several that handed this very model's threshold over, the last by id.
+    """
+    threshold = store.get(f"{keys.model(customer, asset_id, champion.version)}/threshold.json")
+    found: list[tuple[str, dict[str, Any]]] = []
+    for key in store.list_keys(f"runs/{customer}/"):
+        if key.endswith(f"/{asset_id}/threshold.json") and store.get(key) == threshold:
+            manifest = keys.run(customer, key.split("/")[2], "manifest.json")
+            if store.exists(manifest):
+                found.append((key, json.loads(store.get(manifest))["run"]["settings"]))
+    if not found:
+        note(f"The run that made {asset_id}'s champion is gone: the default settings serve")
+        return OnboardSettings(), None
+    key, settings = max(found, key=lambda run: run[0])
+    page = key.replace("threshold.json", "report.html")
+    try:
+        return OnboardSettings.model_validate(settings), page
+    except ValidationError:
+        note(f"{key} stands in a run of another version, whose settings cannot be read: the default settings serve")
+        return OnboardSettings(), page
+
+
+def judge_files(watch: Watch, heard: Iterable[Heard]) -> Iterator[tuple[Heard, Judgement | None]]:
+    """Judge files as they are heard, some at a time, in their order; None of one that is not good enough.
+
+    A recording that comes twice, under two names, gets the same judgement twice.
+    """
+    for batch in _batches(heard):
+        good = {str(each.recording_id): each for each in batch if each.standard is not None}
+        judged = {found.recording_id: found for found in watch.judge(list(good.values()))}
+        for each in batch:
+            found = None if each.standard is None else judged[str(each.recording_id)]
+            yield each, found and found.model_copy(update={"name": each.name, "notes": each.notes})
+
+
+def _batches(heard: Iterable[Heard]) -> Iterator[list[Heard]]:
+    iterator = iter(heard)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch

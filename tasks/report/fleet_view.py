@@ -1,0 +1,141 @@
+"""What the page of all machines says, put into words for its template."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.report import words
+from tasks.report.first_screen import name_kpi, name_rule, name_time
+from tasks.report.words import Words
+
+if TYPE_CHECKING:
+    from tasks.fleet import AssetCard, Fleet, Machine, Status
+
+_TONES = {
+    "ringing": "bad",
+    "blind": "bad",
+    "unset": "caution",
+    "rehearsal": "plain",
+    "drifted": "caution",
+    "changed": "caution",
+    "unmet": "bad",
+    "unproven": "caution",
+    "covered": "good",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a machine's line: lines of text, the first of which may carry a tone."""
+
+    lines: Sequence[str]
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class MachineLine:
+    """One machine; `link` leads to its page where it has one, from the folder of the fleet's."""
+
+    name: str
+    link: str | None
+    status: str
+    tone: str
+    advice: str
+    cells: Sequence[tuple[str, Cell]]
+
+
+def describe(fleet: Fleet, say: Words) -> dict[str, Any]:
+    """What the template shows."""
+    lines = [_line(machine, say) for machine in fleet.machines]
+    counts = Counter(machine.status for machine in fleet.machines)
+    worst = fleet.machines[0].status
+    return {
+        "headline": say(f"fleet.headline.{_group(worst)}", n=counts[worst], all=len(fleet.machines)),
+        "tone": _TONES[worst],
+        "counts": [(say(f"fleet.status.{status}"), count, _TONES[status]) for status, count in counts.items()],
+        "lines": lines,
+        "facts": [(say("about.customer"), fleet.customer)],
+        "page": None,
+    }
+
+
+def _group(status: Status) -> str:
+    """Which headline a fleet gets by its most urgent machine."""
+    return status if status in ("ringing", "covered", "rehearsal", "unproven") else "attention"
+
+
+def _line(machine: Machine, say: Words) -> MachineLine:
+    card = machine.card
+    cells = [("state", _alarm_cell(machine, say))]
+    cells += [] if card is None else _card_cells(card, say)
+    cells += [("recordings", _recordings_cell(machine, say))]
+    if card is not None:
+        cells.append(("run", _run_cell(card, say)))
+    return MachineLine(
+        name=say.machine(machine.machine_type, machine.section_id),
+        # The page lies at customers/<customer>/fleet.html.
+        link=None if card is None else f"../../{card.report}",
+        status=say(f"fleet.status.{machine.status}"),
+        tone=_TONES[machine.status],
+        advice=say(f"fleet.advice.{machine.status}"),
+        cells=[(say(f"fleet.{name}"), cell) for name, cell in cells],
+    )
+
+
+def _alarm_cell(machine: Machine, say: Words) -> Cell:
+    """The alarm as the monitor left it, and drift."""
+    watched = machine.watched
+    if watched is None:
+        return Cell([say("fleet.unwatched")])
+    state = watched.alarm
+    lines = [say(f"fleet.alarm.{state.phase}")]
+    if state.raised_at is not None:
+        lines.append(say("fleet.alarm.last", time=f"{state.raised_at:%Y-%m-%d %H:%M}", n=state.raised))
+    lines.append(say("fleet.judged", n=watched.recordings, time=f"{watched.last:%Y-%m-%d %H:%M}"))
+    if watched.refused:
+        lines.append(say("fleet.refused", n=watched.refused))
+    drift = "unknown" if watched.drifted is None else "drifted" if watched.drifted else "none"
+    lines.append(say(f"fleet.drift.{drift}"))
+    return Cell(lines, "bad" if state.phase == "alarm" else "caution" if drift == "drifted" else "plain")
+
+
+def _card_cells(card: AssetCard, say: Words) -> list[tuple[str, Cell]]:
+    rule = card.rule
+    rate = [say("tile.rate.value", rate=words.rate(rule.alarms_per_day)), say(f"tile.sure.{card.sureness}")]
+    if rule.confidence_bound is not None:
+        bound, confidence = words.rate(rule.confidence_bound), f"{rule.confidence:.0%}"
+        rate.append(say("tile.rate.bound", bound=bound, confidence=confidence))
+    if card.advice == "blind":
+        rate.append(say("fleet.rate.blind"))
+    is_rate = card.kpi.metric == "alarms_per_day"
+    measured = words.rate(card.kpi_value) if is_rate else words.number(card.kpi_value)
+    kpi = [say(f"kpi.status.{card.kpi_status}"), name_kpi(card.kpi, say)]
+    kpi += [] if card.kpi_value is None else [say("kpi.measured", value=measured)]
+    found = [say("fleet.found.none")]
+    if card.faults or card.normals:
+        found = [say("fleet.found.faults", found=card.found, faults=card.faults)]
+        found.append(say("fleet.found.normals", high=card.false_alarms, normals=card.normals))
+    kpi_tone = {"met": "good", "not_met": "bad"}.get(card.kpi_status, "caution")
+    return [
+        ("engine", Cell([f"{say.engine(card.engine)} · {card.encoder}"])),
+        ("rule", Cell([name_rule(rule, say), say("fleet.delay", delay=name_time(rule.delay_s, say))])),
+        ("rate", Cell(rate)),
+        ("kpi", Cell(kpi, kpi_tone)),
+        ("found", Cell(found, "bad" if card.advice == "blind" else "plain")),
+    ]
+
+
+def _recordings_cell(machine: Machine, say: Words) -> Cell:
+    roles = ("target", "source", "test", "noise", "machine")
+    held = machine.recordings
+    return Cell([say(f"fleet.role.{role}", n=held[role]) for role in roles if role in held])
+
+
+def _run_cell(card: AssetCard, say: Words) -> Cell:
+    lines = [card.package]
+    if card.last_recorded is not None:
+        lines.append(say("fleet.recorded", day=f"{card.last_recorded:%Y-%m-%d}"))
+    return Cell([*lines, say("fleet.run_id", run=card.run_id[:8])])

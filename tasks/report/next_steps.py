@@ -1,0 +1,116 @@
+"""What would make an asset's verdict better, in concrete numbers, most useful first.
+
+How many normals certify a budget follows from the law of `engines.alarm`: with n normals that were kept from the engine
+and a rule of all of `max_window` clips above the largest of them, a false alarm has probability 1 / C(n + window,
+window).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engines.alarm import SECONDS_A_DAY, raise_rate
+from engines.calibration import Threshold
+from schemas.settings import AlarmPolicy
+from tasks.report import verdicts, words
+from tasks.report.first_screen import name_time
+from tasks.report.words import Words
+
+if TYPE_CHECKING:
+    from tasks.report.pages import AssetPage
+
+FEW_NORMALS = 10
+"""Normals below which the page says that their number holds the threshold up."""
+ALARMS_A_WEEK = 1 / 7
+"""The other budget that the page names beside the customer's, false alarms a day."""
+
+
+@dataclass(frozen=True)
+class Certifying:
+    """Fewest normals, kept from the engine, that certify a budget by m of m clips in a row."""
+
+    normals: int
+    m: int
+
+
+def certify_by_window(policy: AlarmPolicy, *, alarms_per_day: float) -> Certifying | None:
+    """Fewest normals for a budget by the longest window of the policy, then the shortest window they allow.
+
+    None where the policy has single clips ring, or every number of normals would do.
+    """
+    alpha = alarms_per_day / policy.clips_per_day
+    if policy.rule == "clip" or policy.max_window < 2 or alpha >= 1:
+        return None
+    normals = 1
+    while raise_rate(normals, 1, m=policy.max_window, window=policy.max_window) > alpha:
+        normals += 1
+    m = next(m for m in range(1, policy.max_window + 1) if raise_rate(normals, 1, m=m, window=m) <= alpha)
+    return Certifying(normals, m)
+
+
+def next_steps(page: AssetPage, say: Words) -> list[str]:
+    """Sentences for the page."""
+    seen = verdicts.observe(page.scores, page.rule)
+    steps = []
+    if verdicts.is_blind(page.scores, page.rule):
+        steps.append(say("better.blind", n=seen.anomalies))
+    if page.threshold.n_normals < FEW_NORMALS:
+        steps.append(say("better.few_normals", n=page.threshold.n_normals, wanted=FEW_NORMALS))
+    if seen.false_alarms:
+        steps.append(say("better.conditions"))
+    if not (seen.anomalies and seen.normals):
+        steps.append(say("better.labels"))
+    if seen.misses and not verdicts.is_blind(page.scores, page.rule):
+        steps.append(say("better.misses", n=seen.misses))
+    if (page.scores["state"] == "not assessed").all() and not page.noise_recordings:
+        steps.append(say("better.noise"))
+    return [*steps, *_certifying_by_window(page, say), *_certifying_by_clip(page.threshold, page.policy, say)]
+
+
+def _certifying_by_window(page: AssetPage, say: Words) -> list[str]:
+    """So many normals certify the budget, and so many one alarm a week."""
+    policy, have = page.policy, page.selection.asset.target
+    held_out = page.rule.n_normals if page.rule.method == "split" else 0
+    steps = []
+    for alarms_per_day in sorted({policy.false_alarms_per_day, ALARMS_A_WEEK}, reverse=True):
+        found = certify_by_window(policy, alarms_per_day=alarms_per_day)
+        if found is None or (page.rule.certified and held_out >= found.normals):
+            continue
+        more = max(0, normals_to_divide(found.normals, least=page.least_normals) - have)
+        said = {
+            "budget": name_budget(alarms_per_day, say),
+            "m": found.m,
+            "delay": name_time(found.m * SECONDS_A_DAY / policy.clips_per_day, say),
+        }
+        steps.append(say("better.window", n=more, **said) if more else say("better.window.now", n=have, **said))
+    return steps
+
+
+def normals_to_divide(held_out: int, *, least: int) -> int:
+    """Fewest normals of which so many are held out: half of them, and at least `least` are learnt from."""
+    return max(2 * held_out - 1, held_out + least)
+
+
+def name_budget(alarms_per_day: float, say: Words) -> str:
+    """`one false alarm a day`, `one false alarm a week`, `0.3 false alarms a day`."""
+    named = {1.0: "budget.day", ALARMS_A_WEEK: "budget.week"}.get(alarms_per_day)
+    return say(named) if named else say("budget.rate", rate=words.rate(alarms_per_day))
+
+
+def _certifying_by_clip(threshold: Threshold, policy: AlarmPolicy, say: Words) -> list[str]:
+    needed = threshold.needed
+    if needed.more_on_average == 0:
+        return [say("better.enough")]
+    days = needed.more_on_average / policy.clips_per_day
+    length = say("days.days", value=f"{days:.0f}") if days >= 2 else say("days.hours", value=f"{days * 24:.0f}")
+    return [
+        say(
+            "better.clip",
+            n=needed.more_on_average,
+            n_confidence=needed.more_at_confidence,
+            confidence=f"{threshold.confidence:.0%}",
+            budget=name_budget(policy.false_alarms_per_day, say),
+            days=length,
+        )
+    ]

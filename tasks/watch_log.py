@@ -1,0 +1,228 @@
+"""What was judged while an asset was watched, and where its alarm stands: a kill loses and repeats nothing.
+
+**The invariant.** A batch of rows, filed as one object, is the record; everything else follows from it. The last row of
+a batch carries the alarm's state after it, and a row that raises an alarm carries the whole alarm. So:
+
+- a recording is judged exactly if a row holds it, known by its sound and its file; what has no row is judged again;
+- the state is that of the last row, so no clip enters a window twice, and none is left out;
+- `alarms/<id>.json`, `alarms/state.json` and the message to people are derived: `tasks.alarms` writes them after the
+  rows, and makes up for what a kill cut off before anything else is judged. An alarm's id is a hash of the recording
+  and the model that raised it, so that what is derived again is the same again. Its picture needs the sound, which a
+  recorder may delete, and is therefore written before the rows: without a row it is a file that nobody names;
+- rows are filed under one lock an asset, on what lies in the store then: of two who watch, the second finds the rows of
+  the first and leaves those recordings out.
+
+Rows lie in parts, `monitor/<model version>/<number>.parquet`; the last part is written anew with each batch until it is
+full. A new champion starts a part of its own and a state of its own; what an older one has judged is not judged again.
+
+Units: times are UTC, those of a recording the time its file was written; severities 0-100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from engines.alarm import AlarmState
+from tasks import keys
+from tasks.store import ObjectStore
+
+PART_ROWS = 2000
+"""Rows of a part: at a clip a minute a day and a half, written anew in some 20 ms."""
+
+_ALSO_SEEN = "also_seen.parquet"
+
+_DTYPES = {
+    **dict.fromkeys(("recording_id", "file_sha", "name"), "string"),
+    "bytes": "int64",
+    **dict.fromkeys(("modified", "time"), "datetime64[us, UTC]"),
+    "duration_s": "float64",
+    **dict.fromkeys(("model_version", "engine"), "string"),
+    **dict.fromkeys(("score", "p_value", "severity"), "float64"),
+    **dict.fromkeys(("grade", "state", "decision"), "string"),
+    "exceeded": "boolean",
+    **dict.fromkeys(("notes", "alarm_id", "transition", "alarm", "alarm_state"), "string"),
+}
+
+
+class Row(BaseModel):
+    """One recording judged, or refused by the quality gate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recording_id: str | None = Field(description="By its sound; None where it cannot be decoded.")
+    file_sha: str = Field(description="By its bytes; empty where they were not read.")
+    name: str = Field(description="What the recorder called it.")
+    bytes: int
+    modified: datetime = Field(description="When the file was written.")
+    time: datetime = Field(description="When it was recorded, as far as is known: when the file was written.")
+    duration_s: float | None
+    model_version: str
+    engine: str
+    score: float | None = Field(description="None where the quality gate refused it, as all that follows from it.")
+    p_value: float | None
+    severity: float | None
+    grade: str | None
+    state: str | None
+    decision: Literal["alarm", "normal", "off", "refused"]
+    exceeded: bool | None
+    notes: str = Field(description="Rules of the quality gate that it breaks, parted by commas.")
+    alarm_id: str | None = Field(default=None, description="The alarm that is on at this clip, or ends on it.")
+    transition: Literal["raised", "cleared"] | None = None
+    alarm: str | None = Field(default=None, description="JSON of the alarm that this clip raises.")
+    alarm_state: str | None = Field(default=None, description="JSON of the state after it; of a batch's last row.")
+
+
+class SeenFile(NamedTuple):
+    """A file as it lay there when it was read."""
+
+    name: str
+    bytes: int
+    modified: datetime
+
+
+def printable(name: str) -> str:
+    """A file's name as text that can be printed and filed, whatever bytes it is made of."""
+    return name.encode("utf-8", "replace").decode()
+
+
+class WatchLog:
+    """The rows of an asset for one champion, and what any champion has judged.
+
+    `state` and `alarm_id` are those after the last row; `presumed` the scores, oldest first, of the clips that this
+    champion found normal while no alarm was on.
+    """
+
+    def __init__(self, store: ObjectStore, customer: str, asset_id: str, version: str) -> None:
+        self._store, self._customer, self._asset_id = store, customer, asset_id
+        self.version = version
+        self._load()
+
+    def _load(self) -> None:
+        self.state, self.alarm_id = AlarmState(), None
+        self.presumed: list[float] = []
+        self._files: set[SeenFile] = set()
+        self._hashes: dict[str, str] = {}
+        self._recordings: dict[str, str] = {}
+        self._last_part: tuple[str, bytes] | None = None
+        for key in part_keys(self._store, self._customer, self._asset_id):
+            self._take_in(_read(self._store, key), own=_version_of(key) == self.version)
+        self._last_part = self._find_last_part()
+        also = self._key(_ALSO_SEEN)
+        self._also_seen = self._store.get_frame(also) if self._store.exists(also) else None
+        if self._also_seen is not None:
+            self._files.update(_seen_files(self._also_seen))
+
+    def _key(self, name: str) -> str:
+        return keys.monitor(self._customer, self._asset_id, name)
+
+    def _find_last_part(self) -> tuple[str, bytes] | None:
+        own = part_keys(self._store, self._customer, self._asset_id, self.version)
+        return (own[-1], self._store.get(own[-1])) if own else None
+
+    def _take_in(self, rows: pd.DataFrame, *, own: bool) -> None:
+        self._files.update(_seen_files(rows))
+        self._hashes |= _named(rows, "file_sha")
+        self._recordings |= _named(rows, "recording_id")
+        if not own or rows.empty:
+            return
+        presumed = rows[(rows["decision"] == "normal") & rows["alarm_id"].isna()]
+        self.presumed += presumed["score"].tolist()
+        last = rows.iloc[-1]
+        self.state = AlarmState.model_validate_json(last["alarm_state"])
+        self.alarm_id = last["alarm_id"] if self.state.phase == "alarm" else None
+
+    def knows_file(self, file: SeenFile) -> bool:
+        """Whether that very file was read before, by name, size and time; nothing has to be read to ask."""
+        return SeenFile(printable(file.name), file.bytes, file.modified) in self._files
+
+    def same_as(self, *, file_sha: str, recording_id: str | None) -> str | None:
+        """The name under which the same file, or the same sound in another file, was judged before."""
+        by_sound = self._recordings.get(recording_id) if recording_id else None
+        return by_sound or self._hashes.get(file_sha)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from filing rows of the asset, after taking in what they have filed meanwhile."""
+        with self._store.lock(self._key("rows")):
+            if self._find_last_part() != self._last_part:
+                self._load()
+            yield
+
+    def file_rows(self, rows: Sequence[Row]) -> None:
+        """File a batch, whole or not at all; call it inside `locked`. The last row carries the state."""
+        assert rows[-1].alarm_state is not None
+        fresh = as_frame(rows)
+        number, before = 1, None
+        if self._last_part is not None:
+            last = self._last_part[0]
+            number, before = int(last.rpartition("/")[2].removesuffix(".parquet")), _read(self._store, last)
+            if len(before) >= PART_ROWS:
+                number, before = number + 1, None
+        if before is not None:
+            fresh = pd.concat([before, fresh], ignore_index=True)
+            fresh.loc[fresh.index[:-1], "alarm_state"] = pd.NA
+        key = self._key(f"{self.version}/{number:06d}.parquet")
+        self._store.put_frame(key, fresh)
+        self._last_part = (key, self._store.get(key))
+        self._take_in(as_frame(rows), own=True)
+
+    def note_files(self, files: Iterable[SeenFile]) -> None:
+        """Remember files that hold what was judged before, so that they are not read again; a kill costs a reading."""
+        known = [(printable(file.name), file.bytes, file.modified) for file in files]
+        fresh = pd.DataFrame(known, columns=list(SeenFile._fields))
+        if fresh.empty:
+            return
+        key = self._key(_ALSO_SEEN)
+        with self._store.lock(key):
+            before = self._store.get_frame(key) if self._store.exists(key) else None
+            together = fresh if before is None else pd.concat([before, fresh], ignore_index=True)
+            self._store.put_frame(key, together.drop_duplicates().reset_index(drop=True))
+        self._files.update(_seen_files(fresh))
+
+    def last_rows(self) -> Iterator[pd.DataFrame]:
+        """The last part of every champion: where a kill can have cut off what follows from rows."""
+        last = {_version_of(key): key for key in part_keys(self._store, self._customer, self._asset_id)}
+        for key in last.values():
+            yield _read(self._store, key)
+
+
+def part_keys(store: ObjectStore, customer: str, asset_id: str, version: str = "") -> list[str]:
+    """Keys of all parts, or those of one champion, in the order they were begun."""
+    prefix = keys.monitor(customer, asset_id, f"{version}/" if version else "")
+    return [key for key in store.list_keys(prefix) if not key.endswith(_ALSO_SEEN) and key.endswith(".parquet")]
+
+
+def read_rows(store: ObjectStore, customer: str, asset_id: str, version: str | None = None) -> pd.DataFrame:
+    """Every row of an asset, or those of one champion, in the order they were filed; columns as in `Row`."""
+    parts = [_read(store, key) for key in part_keys(store, customer, asset_id, version or "")]
+    return pd.concat(parts, ignore_index=True) if parts else as_frame([])
+
+
+def _version_of(key: str) -> str:
+    return key.split("/")[-2]
+
+
+def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows as a table, columns as in `Row`."""
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in _DTYPES}
+    return pd.DataFrame({name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()})
+
+
+def _read(store: ObjectStore, key: str) -> pd.DataFrame:
+    return store.get_frame(key).astype(_DTYPES)
+
+
+def _seen_files(rows: pd.DataFrame) -> Iterator[SeenFile]:
+    times = rows["modified"].dt.to_pydatetime()
+    return map(SeenFile, rows["name"], rows["bytes"].tolist(), times)
+
+
+def _named(rows: pd.DataFrame, column: str) -> dict[str, str]:
+    known = rows[rows[column].notna() & (rows[column] != "")]
+    return dict(zip(known[column], known["name"], strict=True))
