@@ -25,7 +25,7 @@ PINNED := -c constraints.txt --build-constraint constraints.txt
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## onboard a toy customer's package and name the report it wrote
 	@$(BIN)/alp demo

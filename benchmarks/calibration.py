@@ -65,9 +65,10 @@ Row = dict[str, Any]
 class Plan:
     """How much is drawn of one asset.
 
-    `sets` are calibration sets by n, each with its own fit, for leave-one-out. By split an engine learns from `learnt`
-    normals, and each of `fits` engines is calibrated `draws` times on n others; where n carries no α, which costs a
-    model's fit, `modelled_draws` times. `blocks` are calibration sets of consecutive recordings.
+    `sets` are calibration sets by n, each with its own fit, for leave-one-out; 0 of them where n is for split alone. By
+    split an engine learns from `learnt` normals, and each of `fits` engines is calibrated `draws` times on n others;
+    where n carries no α, which costs a model's fit, `modelled_draws` times. `blocks` are calibration sets of
+    consecutive recordings.
     """
 
     sets: Mapping[int, int]
@@ -79,8 +80,8 @@ class Plan:
     blocks: int = 0
 
 
-TOY = Plan({3: 12, 5: 12, 10: 12, 30: 12, 100: 8, 300: 5})
-TOY_ENSEMBLE = replace(TOY, sets={3: 5, 5: 5, 10: 5, 30: 4}, fits=3, draws=50, modelled_draws=12)
+TOY = Plan({3: 10, 5: 10, 10: 10, 30: 8, 100: 5, 300: 4}, fits=5, draws=30)
+TOY_ENSEMBLE = replace(TOY, sets={3: 5, 5: 5, 10: 5, 30: 0, 100: 0, 300: 0}, fits=3, draws=50, modelled_draws=10)
 """An ensemble fits all of its members anew for each of ten groups left out."""
 PACKAGE = Plan({3: 40, 5: 40, 10: 40, 30: 40}, fits=10, draws=40, modelled_draws=6, blocks=10)
 PACKAGE_ENSEMBLE = replace(PACKAGE, sets={3: 12, 5: 12, 10: 12, 30: 12}, fits=6, draws=50, modelled_draws=10, blocks=0)

@@ -133,9 +133,10 @@ Written by `make bench-calibration` in {run["seconds"] / 60:.0f} minutes, {run["
 its alarm rule by the product's own code, and the rate of alarms is read off other normals of the same machine. *Leave
 one out*: an engine is fitted to the n, and its own leave-one-out scores set the threshold (groups are left out together
 above 32 normals for A, 64 for B and C, 10 for the ensemble). *Split*: the engine is fitted to 10 normals, and n others
-set the threshold. toy: {rows.loc[rows["part"] == "toy", "asset"].nunique()} machines, the first 2 s of 600 target
-normals each, 60 of the source. The packages: all their target normals; of test clips only *normal* is used, and only to
-read rates off. Every engine hears through the encoder logmel, which is not what `--encoder auto` takes for engine A.
+set the threshold. toy: {rows.loc[rows["part"] == "toy", "asset"].nunique()} machines, the first 2 s of up to 600
+target normals each, and 60 of the source. The packages: all their target normals; of test clips only *normal* is used,
+and only to read rates off. Every engine hears through the encoder logmel, which is not what `--encoder auto` takes for
+engine A.
 
 **How to read it.** A rate is false alarms a clip. A cell says *claimed: observed [95 % interval]*; **bold** is broken,
 *italic* is open. Claimed is what the product writes into threshold.json or alarm_rule.json, the mean over calibration
@@ -174,7 +175,8 @@ def _sum_up(cells: Mapping[Key, Cell], kinds: pd.DataFrame) -> str:
     certified = [cell.verdict for key, cell in cells.items() if _kind(key, kinds) == "certified"]
     broken = certified.count("broken")
     tested = f"{len(certified) - certified.count('open')} of {len(certified)} certified cells show enough to judge;"
-    return f"{tested} {f'**{broken} of these are broken**' if broken else 'none is broken'}."
+    said = f"**{broken} broken**" if broken else "none is broken"
+    return f"{tested} {said}. All of them assume exchangeable recordings, and are\ndrawn so here."
 
 
 def _verdict_table(cells: Mapping[Key, Cell], kinds: pd.DataFrame) -> str:
@@ -210,7 +212,7 @@ def _part(part: str, rows: pd.DataFrame, cells: Mapping[Key, Cell], kinds: pd.Da
     if rules:
         yield _RULES + _rate_table(rules, kinds, titles=True)
     if "in_order" in own and len(ordered := own[own["in_order"].notna()]):
-        yield _ORDER + _rate_table(make_cells(ordered, observed="in_order"), kinds, titles=True)
+        yield _ORDER + _rate_table(make_cells(ordered, observed="in_order"), kinds, titles=True, in_order=True)
     yield _BOUND + _bound_table(own)
     if len(streams := own[own["rule"] == "stream"]):
         yield _STREAM + _stream_table(streams)
@@ -223,8 +225,8 @@ Clips in random order. The rule is the one that the product chooses for the budg
 """
 _ORDER = """### m of n clips in the order of recording
 
-The same calibration sets and rules on the held-out clips one after the other, as they were recorded. Toy clips are
-independent of each other; what is claimed is claimed of those.
+The same calibration sets and rules on the held-out clips one after the other, as they were recorded: nothing is claimed
+of these where clips resemble their neighbours. Toy clips do not.
 
 """
 _BOUND = """### The bound at 95 % confidence
@@ -242,7 +244,7 @@ Default budget and cadence, one day of Gaussian scores with correlation ρ from 
 """
 
 
-def _rate_table(cells: Mapping[Key, Cell], kinds: pd.DataFrame, *, titles: bool = False) -> str:
+def _rate_table(cells: Mapping[Key, Cell], kinds: pd.DataFrame, *, titles: bool = False, in_order: bool = False) -> str:
     alphas = sorted({key[5] for key in cells}, reverse=True)
     lines = _table("engine", "method", "n", "sets", *(f"α {_budget(alpha)}" for alpha in alphas), "verdict")
     # What is the same for every law stands before what is not.
@@ -256,7 +258,10 @@ def _rate_table(cells: Mapping[Key, Cell], kinds: pd.DataFrame, *, titles: bool 
             rule = f"{kinds.loc[key]['title']}; " if titles and cell is not None else ""
             texts.append(f"{mark}{rule}{cell.text}" if cell is not None else "")
         sets = max(cell.sets for _, cell in found.values())
-        lines.append(_line(_title(engine), method, n, f"{sets:,}", *texts, _verdict(found, kinds)))
+        said = _verdict(found, kinds)
+        lines.append(
+            _line(_title(engine), method, n, f"{sets:,}", *texts, said.partition(" ")[2] if in_order else said)
+        )
     return "\n".join(lines)
 
 
@@ -349,7 +354,9 @@ def _draw_series(axes: Any, cells: Sequence[Cell], engine: str, marker: str, *, 
     low, observed, high = (
         np.maximum([getattr(cell, name) for cell in cells], _FLOOR) for name in ("low", "observed", "high")
     )
-    axes.vlines(claimed, low, high, color=colour, linewidth=0.7, alpha=0.5)
+    gaps = np.full_like(low, np.nan)
+    intervals = np.stack([low, high, gaps], axis=1).ravel()
+    axes.plot(np.repeat(claimed, 3), intervals, color=colour, linewidth=0.7, alpha=0.5)
     face = colour if filled or marker == "x" else "white"
     axes.plot(claimed, observed, marker, color=colour, markerfacecolor=face, markersize=4.5, linestyle="", zorder=3)
 

@@ -31,9 +31,10 @@ COUNTS = (3, 5, 10, 30, 100, 300, 1439, 4313)
 """The last two carry the default budget on average and at 95 % confidence."""
 MODELLED_ALPHAS = (0.05, 0.01, DEFAULT_ALPHA)
 CORRELATIONS = (0.0, 0.5, 0.9, 0.99)
-STREAM_COUNTS = (10, 30, 100, 300)
+RULE_COUNTS = (3, 5, 10, 30, 100, 300)
+STREAM_COUNTS = (10, 30, 100)
 
-SETS, MODELLED_SETS, RULE_SETS, STREAM_SETS = 250, 120, 10_000, 1000
+SETS, MODELLED_SETS, RULE_SETS, STREAM_SETS = 250, 120, 10_000, 300
 """Calibration sets of each law for a conformal and for a modelled threshold, of a rule, and of dependent streams."""
 
 
@@ -43,10 +44,10 @@ def observe_laws(*, quick: bool = False) -> Iterator[Row]:
     for number, law in enumerate(LAWS):
         for n in COUNTS:
             yield from _observe_thresholds(law, n, SETS // less, MODELLED_SETS // less, [SEED, number, n])
-    for n in (n for n in COUNTS if n <= STREAM_COUNTS[-1]):
+    for n in RULE_COUNTS:
         yield from _observe_rules(n, RULE_SETS // less)
-        if n in STREAM_COUNTS:
-            yield from _observe_streams(n, STREAM_SETS // less)
+    for n in STREAM_COUNTS:
+        yield from _observe_streams(n, STREAM_SETS // less)
 
 
 def _observe_thresholds(law: str, n: int, sets: int, modelled_sets: int, seed: list[int]) -> Iterator[Row]:

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from deployments.options import AsJson, StoreUrl, stdout
 from schemas.errors import EnvironmentFault, UsageError
-from schemas.settings import Environment
+from schemas.settings import Environment, Language
+from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from deployments.delivery import Way
@@ -21,6 +22,7 @@ alarms_app = typer.Typer(
 
 Customer = Annotated[str, typer.Option(metavar="NAME", help="Whose machines' alarms.")]
 _STDIN = "-"
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
 
 
 @alarms_app.command()
@@ -97,7 +99,9 @@ def try_out(
     from tasks.keys import check_customer
     from tasks.report.words import Words
 
-    results = send_test(check_customer(customer), Words("en")("watching.test", customer=customer), wait_s=wait)
+    # Who reads it is not known here: both languages.
+    sentence = " / ".join(Words(language)("watching.test", customer=customer) for language in LANGUAGES)
+    results = send_test(check_customer(customer), sentence, wait_s=wait)
     if as_json:
         print_json({"ways": [_line(each.way) | {"ok": each.ok, "detail": each.detail} for each in results]})
     else:
@@ -121,14 +125,16 @@ def show(
 ) -> None:
     """The alarms of an asset, where its alarm stands, and whether it is to be recalibrated."""
     from deployments.printing import print_json
-    from tasks.alarms import read_alarms, read_standing
+    from tasks.alarms import read_alarms, read_standing, when
     from tasks.assets import find_asset
+    from tasks.covering import read_coverage
     from tasks.drifting import read_drift
     from tasks.store import open_store
 
     shelf = open_store(store or Environment().store)
     asset_id = find_asset(shelf, customer, asset)
     standing, drift = read_standing(shelf, customer, asset_id), read_drift(shelf, customer, asset_id)
+    coverage = read_coverage(shelf, customer, asset_id)
     alarms = list(read_alarms(shelf, customer, asset_id))
     if as_json:
         print_json(
@@ -136,6 +142,7 @@ def show(
                 "customer": customer,
                 "asset": asset_id,
                 "standing": standing and standing.model_dump(mode="json"),
+                "coverage": coverage and coverage.model_dump(mode="json"),
                 "drift": drift and drift.model_dump(mode="json"),
                 "alarms": [alarm.model_dump(mode="json") for alarm in alarms],
             }
@@ -146,10 +153,12 @@ def show(
     else:
         seen = f"{standing.state.seen} recordings by model {standing.model_version}"
         _say(f"{asset_id} of {customer}: {standing.state.phase}, {seen}")
+    if coverage is not None and not coverage.covered:
+        _say(coverage.sentence, "bold yellow")
     if drift is not None and drift.mark is not None:
         _say(drift.sentence, "yellow")
     for alarm in alarms:
-        end = f"ended {alarm.cleared_at:%Y-%m-%d %H:%M:%S}" if alarm.cleared_at else "no end yet"
+        end = f"ended {when(alarm.cleared_at)}" if alarm.cleared_at else "no end yet"
         if alarm.superseded_by:
             end = f"left open by model {alarm.superseded_by}"
         _say(f"  {alarm.alarm_id}  {alarm.sentence} ({end})")
@@ -185,9 +194,9 @@ def _show(found: list[Way], *, as_json: bool, one: bool = False, removed: bool =
     if not found:
         _say("Nobody is told of alarms: make a way with `alp alarms connect`", "dim")
     for way in found:
-        did = "is taken away" if removed else "tells of alarms and drift" if way.enabled else "is paused"
+        did = "is taken away" if removed else "tells of alarms, drift and outages" if way.enabled else "is paused"
         _say(f"{way.customer}: {way.name} ({way.kind}) {did}")
 
 
 def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)

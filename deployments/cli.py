@@ -96,7 +96,8 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Prefect's 20 s are too few for its own server on a machine that does something else beside.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    # Longer than the 60 s that its SQLite waits for a lock: a request repeated after it was carried out loses its result.
+    # Longer than the 60 s that its SQLite waits for a lock: a request repeated after it was carried out loses its
+    # result.
     os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "180")
 
 
@@ -175,12 +176,22 @@ def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = F
 
 @app.command()
 def onboard(
+    context: typer.Context,
     package: PackagePath,
     customer: Annotated[
         str, typer.Option(metavar="NAME", help="Whose machines these are: lower-case letters, digits, hyphens.")
     ] = "local",
     engine: Annotated[EngineChoice, typer.Option(help="auto: the engine the data can carry.")] = "auto",
     encoder: Annotated[EncoderChoice, typer.Option(help="auto: the best whose weights are here.")] = "auto",
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="The customer's settings, YAML; options given here count more. [default: none]",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreUrl = None,
     language: InLanguage = "en",
     share_source: Annotated[
@@ -195,10 +206,26 @@ def onboard(
     as_json: AsJson = False,
 ) -> None:
     """Turn a package into scores, calibrated thresholds and a report."""
-    settings = OnboardSettings(engine=engine, encoder=encoder, language=language)
+    asked = {"engine": engine, "encoder": encoder, "language": language}
+    settings = _settings_of(context, settings_file, asked)
     if share_source is not None:
         _say_consent(customer, store, share_source, dry_run=dry_run)
     raise typer.Exit(_onboard(str(package), customer, store, settings, dry_run=dry_run, as_json=as_json))
+
+
+def _settings_of(context: typer.Context, path: Path | None, options: dict[str, str]) -> OnboardSettings:
+    """Those of the file, where one is given, and over them every option that was really written."""
+    if path is None:
+        return OnboardSettings.model_validate(options)
+    from schemas.settings_file import read_settings
+
+    written = {name: value for name, value in options.items() if _was_written(context, name)}
+    return read_settings(path).model_copy(update=written)
+
+
+def _was_written(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _say_consent(customer: str, store: str | None, share: bool, *, dry_run: bool) -> None:

@@ -1,9 +1,9 @@
 """How alarms reach people: a Prefect automation a customer and way, with the address in a Prefect block.
 
-An automation waits for `alp.alarm` and `alp.drift` of the customer's assets (`tasks.events`) and calls a webhook, or
-sends a notification by Slack or e-mail. Addresses are secrets: they stand in blocks, which the server encrypts and
-shows to nobody, and never in what is printed or logged here. Nothing works without a Prefect server that stays:
-automations live there.
+An automation waits for `alp.alarm`, `alp.drift` and `alp.uncovered` of the customer's assets (`tasks.events`) and
+calls a webhook, or sends a notification by Slack or e-mail. Addresses are secrets: they stand in blocks, which the
+server encrypts and shows to nobody, and never in what is printed or logged here. Nothing works without a Prefect server
+that stays: automations live there.
 
 Prefect 3.8.8 brings no block for plain SMTP. Its Slack block hands every address that is not Slack's to Apprise, whose
 `mailto` speaks SMTP, so that is the block a mail server's address is kept in; a test sends such a mail.
@@ -23,8 +23,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from schemas.errors import EnvironmentFault, InputError, UsageError
 from schemas.settings import Environment
 from tasks.alarms import ALARM_EVENT
+from tasks.covering import UNCOVERED_EVENT
 from tasks.drifting import DRIFT_EVENT
-from tasks.events import Happening, asset_resource, server_url, tell_server
+from tasks.events import Happening, asset_resource, server_url, shown_server, tell_server, without_credentials
 from tasks.keys import check_customer
 
 if TYPE_CHECKING:
@@ -37,16 +38,11 @@ KINDS: tuple[Kind, ...] = ("webhook", "slack", "email")
 
 WEBHOOK_PAYLOAD = "{{ event.payload | tojson }}"
 """The whole payload as JSON: numbers stay numbers, which they would not field by field in a text of our own."""
-SUBJECT = (
-    "{{ event.payload.machine }} ({{ event.payload.customer }}):"
-    " {{ event.payload.grade | default(event.payload.mark, true) }}"
-)
-BODY = (
-    "{{ event.payload.sentence }}"
-    "{% if event.payload.picture_link %}\n{{ event.payload.picture_link }}{% endif %}"
-    "{% if event.payload.page_link %}\n{{ event.payload.page_link }}{% endif %}"
-)
+_SHOWN = "{{% if event.payload.{0} %}}{1}{{{{ event.payload.{0}{2} }}}}{{% endif %}}"
+_SLACK_ESCAPES = " | replace('&', '&amp;') | replace('<', '&lt;') | replace('>', '&gt;')"
+"""What a file or a section is called must not call a whole channel: `<!channel>`."""
 _NAME = re.compile(r"alp alarms: (?P<customer>[a-z0-9-]+) / (?P<name>[a-z0-9-]+)")
+_BLOCK = "alp-alarms-{customer}--{name}"
 _ACTION_EVENTS = ("prefect.automation.action.executed", "prefect.automation.action.failed")
 _LOOK_S = 0.5
 
@@ -87,13 +83,13 @@ def connect(customer: str, kind: Kind, block: Block, *, name: str | None = None)
     check_customer(customer)
     name = check_customer(name or kind)
     with _server() as client:
-        block_id = block.save(f"alp-alarms-{customer}--{name}", overwrite=True)
+        block_id = block.save(_BLOCK.format(customer=customer, name=name), overwrite=True)
         automation = AutomationCore(
             name=f"alp alarms: {customer} / {name}",
-            description=f"Tells people of {customer}'s alarms and drifts; made by `alp alarms connect`.",
+            description=f"Tells people of {customer}'s alarms, drifts and outages; made by `alp alarms connect`.",
             tags=["alp", f"alp-{kind}"],
             trigger=EventTrigger(
-                expect={ALARM_EVENT, DRIFT_EVENT},
+                expect={ALARM_EVENT, DRIFT_EVENT, UNCOVERED_EVENT},
                 match={"prefect.resource.id": asset_resource(customer, "*")},
                 posture=Posture.Reactive,
                 threshold=1,
@@ -104,6 +100,8 @@ def connect(customer: str, kind: Kind, block: Block, *, name: str | None = None)
         for other in _find(client, customer, name):
             if other.id != made:
                 client.delete_automation(other.id)
+        # A block of another type has the same name and is another one, with the address of before in it.
+        _delete_blocks(client, customer, name, besides=str(block_id))
         return _way(_stored(client, made))
 
 
@@ -129,7 +127,7 @@ def disconnect(customer: str, name: str) -> Way:
         way = _way(found[0])
         for automation in found:
             client.delete_automation(automation.id)
-        client.delete_block_document(way.block_id)
+        _delete_blocks(client, customer, name)
         return way
 
 
@@ -158,10 +156,12 @@ def send_test(customer: str, sentence: str, *, wait_s: float) -> list[Delivered]
             "machine": "test",
             "time": now.isoformat(),
             "grade": "TEST",
+            "subject": f"TEST ({customer})",
             "sentence": sentence,
         },
     )
-    tell_server(happening)
+    if (refusal := tell_server(happening)) is not None:
+        raise EnvironmentFault(refusal)
     with _server() as client:
         return _await_actions(client, connected, str(happening.event_id), wait_s)
 
@@ -242,7 +242,13 @@ def _action(kind: Kind, block_id: Any) -> Any:
 
     if kind == "webhook":
         return CallWebhook(block_document_id=block_id, payload=WEBHOOK_PAYLOAD)
-    return SendNotification(block_document_id=block_id, subject=SUBJECT, body=BODY)
+    escapes = _SLACK_ESCAPES if kind == "slack" else ""
+    subject = _SHOWN.format("subject", "", escapes)
+    body = "".join(
+        _SHOWN.format(field, before, escapes)
+        for field, before in (("sentence", ""), ("picture_link", "\n"), ("page_link", "\n"))
+    )
+    return SendNotification(block_document_id=block_id, subject=subject, body=body)
 
 
 @contextmanager
@@ -270,7 +276,19 @@ def _server() -> Iterator[SyncPrefectClient]:
         with get_client(sync_client=True) as client:
             yield client
     except httpx.HTTPError as error:
-        raise EnvironmentFault(f"the Prefect server at {url} refuses or does not answer ({error})") from error
+        raise EnvironmentFault(
+            f"the Prefect server at {shown_server()} refuses or does not answer ({without_credentials(str(error))})"
+        ) from error
+
+
+def _delete_blocks(client: SyncPrefectClient, customer: str, name: str, *, besides: str = "") -> None:
+    """Delete every block in which an address of that way was kept, whatever its type."""
+    wanted = {"block_documents": {"name": {"any_": [_BLOCK.format(customer=customer, name=name)]}}, "limit": 200}
+    answer = client.request("POST", "/block_documents/filter", json=wanted)
+    answer.raise_for_status()
+    for found in answer.json():
+        if found["id"] != besides:
+            client.delete_block_document(found["id"])
 
 
 def _find(client: SyncPrefectClient, customer: str | None, name: str | None) -> list[Automation]:

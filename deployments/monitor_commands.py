@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from deployments.options import AsJson, StoreUrl, stderr, stdout
 from schemas.settings import Environment
+from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from tasks.watching import News, Watched
@@ -31,6 +32,10 @@ def monitor(
     patience: Annotated[
         int, typer.Option(min=1, help="Looks at a file that seems unfinished, before it is called broken.")
     ] = 12,
+    settle: Annotated[
+        float,
+        typer.Option(min=0.05, metavar="SECONDS", help="How long a file must stand still before it counts as written."),
+    ] = 10.0,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +52,7 @@ def monitor(
     watched = (
         _pass_over_store(asset, customer, url)
         if watch is None
-        else _watch_folder(asset, customer, url, watch, printer, poll_s=poll, patience=patience)
+        else _watch_folder(asset, customer, url, watch, printer, poll_s=poll, patience=patience, settle_s=settle)
     )
     if as_json:
         print_json(watched.model_dump(mode="json"))
@@ -65,7 +70,15 @@ def _pass_over_store(asset: str, customer: str, url: str) -> Watched:
 
 
 def _watch_folder(
-    asset: str, customer: str, url: str, folder: Path, printer: Printer, *, poll_s: float, patience: int
+    asset: str,
+    customer: str,
+    url: str,
+    folder: Path,
+    printer: Printer,
+    *,
+    poll_s: float,
+    patience: int,
+    settle_s: float,
 ) -> Watched:
     from deployments.score_commands import print_champion
     from deployments.watch_loop import keep_watching
@@ -79,7 +92,15 @@ def _watch_folder(
     shelf = open_store(url)
     loaded = load_watch(shelf, customer, asset)
     print_champion(loaded, printer.console)
-    watcher = Watcher(shelf, loaded, source, patience=patience, tell=configured_tell(), on_news=printer.print_news)
+    watcher = Watcher(
+        shelf,
+        loaded,
+        source,
+        patience=patience,
+        settle_s=settle_s,
+        tell=configured_tell(),
+        on_news=printer.print_news,
+    )
     printer.say(f"Listening to {folder}; stop with Ctrl-C", "dim")
     keep_watching(watcher, poll_s=poll_s, say=printer.say, say_once=printer.say_once)
     return Watched.of(watcher)
@@ -121,8 +142,8 @@ class Printer:
         self._trouble = ""
 
     def say(self, text: str, style: str | None = None) -> None:
-        """A line for a person."""
-        self.console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+        """A line for a person, and one only, whatever is in it."""
+        self.console.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)
 
     def print_news(self, news: News) -> None:
         """Whatever a look brought."""
@@ -131,18 +152,28 @@ class Printer:
                 self._print_judged(news)
             case "refused" if news.heard is not None:
                 self.say(f"refused  {news.heard.refusal}", "red")
+            case "passed_over":
+                self.say(f"refused  {news.text}", "red")
             case "repeated":
                 self.say(f"known    {news.text}", "dim")
             case "champion":
                 self.say(f"Model {news.text} is champion now, and the alarm starts anew", "bold")
-            case "drifted":
+            case "settings":
+                self.say(f"Model {news.text} was onboarded anew; its settings of now are in force", "bold")
+            case "drifted" | "uncovered":
                 self.say(news.text, "bold yellow")
-            case "told" if news.alarm is not None:
+            case "covered":
+                self.say(news.text, "green")
+            case "told":
                 self._trouble = ""
-                self.say(f"told     alarm {news.alarm.alarm_id}", "dim")
-            case "nobody_told" if news.alarm is not None:
-                self.say(f"Nobody was told of alarm {news.alarm.alarm_id}: no Prefect server is configured", "yellow")
-            case "not_told" | "away":
+                self.say(f"told     {news.text}", "dim")
+            case "nobody_told":
+                self.say(f"Nobody was told of {news.text}: no Prefect server is configured", "yellow")
+            case "too_old":
+                self.say(f"Nobody was told of {news.text} in time, and nobody will be: it is too old", "yellow")
+            case "grown":
+                self.say(news.text, "yellow")
+            case "not_told" | "away" | "trouble":
                 self.say_once(news.text)
 
     def say_once(self, trouble: str) -> None:
@@ -159,25 +190,28 @@ class Printer:
         self.console.print(judgement_line(news.judgement), highlight=False, soft_wrap=True)
         if news.alarm is not None:
             self.say(f"ALARM    {news.alarm.sentence}", "bold red")
-            self.say(f"         {news.alarm.picture_link or 'no picture'}", "dim")
+            self.say(f"         {news.text or 'no picture'}", "dim")
         elif news.row.transition == "cleared":
             self.say(f"Alarm {news.row.alarm_id} has ended", "green")
 
 
 def _print_summary(printer: Printer, watched: Watched, url: str) -> None:
     from tasks.alarms import read_alarm
+    from tasks.covering import read_coverage
     from tasks.store import open_store
 
+    store = open_store(url)
     for why in watched.refused.values():
         printer.say(f"refused  {why}", "red")
     for name in watched.raised:
-        printer.say(
-            f"ALARM    {read_alarm(open_store(url), watched.customer, watched.asset, name).sentence}", "bold red"
-        )
+        printer.say(f"ALARM    {read_alarm(store, watched.customer, watched.asset, name).sentence}", "bold red")
     printer.say(
         f"{watched.asset} of {watched.customer}, model {watched.model_version}: {watched.judged} judged,"
         f" {len(watched.refused)} refused, {watched.repeated} known already, {watched.waiting} not finished;"
         f" {len(watched.raised)} alarms raised, {len(watched.cleared)} ended"
     )
+    coverage = read_coverage(store, watched.customer, watched.asset)
+    if watched.uncovered and coverage is not None:
+        printer.say(coverage.sentence, "bold yellow")
     if watched.drifted:
         printer.say(f"{watched.asset} has drifted: record new normals and onboard them", "yellow")

@@ -103,10 +103,13 @@ def check_server(url: str) -> None:
     """Raise EnvironmentFault where the Prefect server at `url` does not answer."""
     from prefect import get_client
 
+    from tasks.events import without_credentials
+
     with get_client(sync_client=True) as client:
         fault = client.api_healthcheck()
     if fault is not None:
         raise EnvironmentFault(
-            f"the Prefect server at {url} does not answer ({fault}); start it with `prefect server start`,"
+            without_credentials(f"the Prefect server at {url} does not answer ({fault});")
+            + " start it with `prefect server start`,"
             " or unset PREFECT_API_URL to run without one"
         )

@@ -161,7 +161,8 @@ def _asset_table(assets: tuple[AssetResult, ...], say: Words, *, dry_run: bool) 
 
 
 def _result_cells(asset: AssetResult, say: Words) -> list[str]:
-    how = say("terminal.certified" if asset.certified else "terminal.modelled")
+    clips = f"{asset.clips_per_day:,.6g}"
+    how = say("terminal.certified" if asset.certified else "terminal.not_certified", clips=clips)
     return [
         "–" if asset.auc is None else f"{asset.auc:.3f}",
         f"{asset.threshold:.4f}",

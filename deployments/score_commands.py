@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tasks.hearing import Ear, Heard
     from tasks.monitoring import Judgement, Watch
 
-GRADE_STYLES = {"NORMAL": "green", "WARNING": "yellow", "CRITICAL": "bold red", "OFF": "dim"}
+GRADE_STYLES = {"NORMAL": "green", "WARNING": "yellow", "CRITICAL": "bold red", "OFF": "dim", "UNKNOWN": "magenta"}
 
 AssetName = Annotated[
     str, typer.Argument(metavar="ASSET", help="Machine type and section, such as fan-00.", show_default=False)
@@ -66,15 +66,17 @@ def _hear_files(files: list[Path], ear: Ear) -> Iterator[Heard]:
 
 def _hear_file(path: Path, ear: Ear) -> Heard:
     from schemas.rules import report
-    from tasks.hearing import hear, refused_unread, too_large
+    from tasks.hearing import hear, read_regular, refused_unread, too_large
+    from tasks.plain_text import printable
 
-    name = str(path)
+    name = printable(str(path))
     try:
-        if problem := too_large(name, path.stat().st_size, ear.settings):
-            return refused_unread(name, problem)
-        return hear(name, path.read_bytes(), ear)
+        data, _ = read_regular(path, most=ear.settings.archive.max_file_bytes, follow=True)
     except OSError as error:
         return refused_unread(name, report("clip.undecodable", file=name, why=f"it cannot be read: {error.strerror}"))
+    if problem := too_large(name, len(data), ear.settings):
+        return refused_unread(name, problem)
+    return hear(name, data, ear)
 
 
 def print_champion(watch: Watch, console: Console = stdout) -> None:
@@ -109,7 +111,7 @@ def judgement_line(found: Judgement) -> str:
     notes = f"  [dim]({', '.join(found.notes)})[/]" if found.notes else ""
     return (
         f"[{GRADE_STYLES[found.grade]}]{found.grade:<8}[/] severity {found.severity:5.1f}  score {found.score:.4f}"
-        f"  p {found.p_value:.4f}  {found.state:<12} {found.decision:<7} {escape(found.name)}{notes}"
+        f"  p {found.p_value:.4f}  {found.state:<14} {found.decision:<14} {escape(found.name)}{notes}"
     )
 
 

@@ -1,7 +1,8 @@
 """Look at a folder again and again until somebody says stop.
 
 Ctrl-C and SIGTERM end the loop between two batches, with everything filed; a second one ends the process at once, which
-loses nothing either. A store or a server that fails is named once and tried again at the next look.
+loses nothing either. Whatever fails on purpose (a store, a server, an asset without a champion) is named once and tried
+again at the next look.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from schemas.errors import EnvironmentFault
+from schemas.errors import AlpError
 from tasks.watching import Watcher
 
 QUIET_S = 60.0
@@ -44,7 +45,7 @@ def _look(watcher: Watcher, stop: threading.Event, say_once: Callable[[str], Non
     try:
         found = watcher.look(should_stop=stop.is_set)
         watcher.tell_people()
-    except EnvironmentFault as error:
+    except AlpError as error:
         say_once(f"{error}; it is tried again")
         return 0
     return found

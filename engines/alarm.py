@@ -29,6 +29,9 @@ an alarm uses up m clips that exceed, as its end empties the window, so there ar
 rank / (n + 1) / m expected a day; and hold-off and re-arming allow only so many, whatever happens. The smallest
 of these is `AlarmRule.alarms_per_day_dependent`.
 
+A clip here is a recording, judged by the score of its worst piece. All of the above is of recordings that have no more
+pieces than the normal ones, `clips_per_day` of them a day; longer or more frequent ones ring more often.
+
 Units: scores are the engine's own; rates are probabilities; alarms are counted a day at the policy's cadence;
 times are seconds.
 
@@ -43,6 +46,7 @@ Sources
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -51,7 +55,7 @@ import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 from scipy import stats
 
-from engines.calibration import Method, Threshold, is_calibrated_on
+from engines.calibration import Method, Threshold, explain_cadence, is_calibrated_on
 from engines.metrics import FloatArray, validate_scores
 from schemas.errors import InputError
 from schemas.settings import AlarmPolicy
@@ -59,6 +63,8 @@ from schemas.settings import AlarmPolicy
 Phase = Literal["armed", "alarm", "hold_off"]
 
 SECONDS_A_DAY = 86_400.0
+CADENCE_SLACK = 1.1
+"""How much faster than stated recordings may come: clocks jitter."""
 
 
 class AlarmRule(BaseModel):
@@ -351,7 +357,7 @@ def _explain_m_of_n(rule: AlarmRule, policy: AlarmPolicy) -> str:
     return (
         f"An alarm takes {of_window} above {rule.clip_threshold:.4g}, so {rule.delay_s:,.4g} s of a lasting fault at"
         f" least. False alarms a day: {at_most} {rule.alarms_per_day:.3g} expected on average{this_set}, {claim}"
-        f" {rule.n_normals:,} normal recordings, at {policy.clips_per_day:,.6g} clips a day, if clips differ from each"
+        f" {rule.n_normals:,} normal recordings, {explain_cadence(policy)}, if clips differ from each"
         f" other as the recordings do; at most {rule.alarms_per_day_dependent:.3g} however alike they are."
     )
 
@@ -388,6 +394,25 @@ def advance(
     if state.phase == "alarm":
         return _clear_if_quiet(state, policy, now, clip_id)
     return _raise_if_ringing(state, rule, exceeded, now, clip_id)
+
+
+def recordings_a_day(times: Sequence[datetime]) -> float | None:
+    """How often recordings really come, from when they were made; None of fewer than two, or all of one moment."""
+    if len(times) < 2:
+        return None
+    span_s = (max(times) - min(times)).total_seconds()
+    return (len(times) - 1) * SECONDS_A_DAY / span_s if span_s > 0 else None
+
+
+def outruns_cadence(times: Sequence[datetime], policy: AlarmPolicy) -> bool:
+    """Whether recordings come more often than the stated rate of false alarms counts with.
+
+    Parameters
+    ----------
+    times : of the last judged recordings, all with a time zone or all without; a hundred or so tell.
+    """
+    found = recordings_a_day(times)
+    return found is not None and found > CADENCE_SLACK * policy.clips_per_day
 
 
 def forget_window(state: AlarmState) -> AlarmState:

@@ -486,6 +486,11 @@ def _count_needed_in_a_row(n: int, m: int, policy: AlarmPolicy) -> RuleNeeded:
     )
 
 
+def explain_cadence(policy: AlarmPolicy) -> str:
+    """What every rate of false alarms stands on: a recording is judged by its worst piece, so its length counts."""
+    return f"at {policy.clips_per_day:,.6g} recordings a day that are no longer than the normal ones"
+
+
 def _explain_conformal(
     n: int, alarms_per_day: float, confidence_bound: float | None, policy: AlarmPolicy, *, certified: bool
 ) -> str:
@@ -495,8 +500,7 @@ def _explain_conformal(
         this_set = f" (with {100 * policy.confidence:.3g} % confidence at most {confidence_bound:.3g})"
     return (
         f"False alarms a day: {at_most} {alarms_per_day:.3g} expected on average{this_set}, {claim} {n:,} normal "
-        f"recordings, at {policy.clips_per_day:,.6g} clips a day and as long as recording conditions stay as "
-        "they were."
+        f"recordings, {explain_cadence(policy)} and as long as recording conditions stay as they were."
     )
 
 
@@ -505,9 +509,9 @@ def _explain_gamma_tail(normals: FloatArray, expected: float, high: float, polic
     budget = policy.alpha * policy.clips_per_day
     equal = " (all with the same score, so their spread is assumed)" if np.ptp(normals) == 0 else ""
     return (
-        f"False alarms a day: about {expected:.3g} expected and up to {high:.3g} plausible against a budget of "
-        f"{budget:.3g}, by a model and not certified, as {n:,} normal recordings{equal} certify at best one "
-        f"false alarm in {n + 1:,} clips; {needed.more_on_average:,} more would certify the budget"
+        f"False alarms a day, {explain_cadence(policy)}: about {expected:.3g} expected and up to {high:.3g} plausible"
+        f" against a budget of {budget:.3g}, by a model and not certified, as {n:,} normal recordings{equal}"
+        f" certify at best one false alarm in {n + 1:,} clips; {needed.more_on_average:,} more would certify the budget"
         f"{_explain_quickest_rule(needed)}, if the engine does not learn from them."
     )
 

@@ -1,11 +1,13 @@
 """Is the machine running? A detector of clips in which only the background is heard.
 
 It is learnt from noise-only recordings (the place without the machine) and the asset's normals, and from nothing
-else. A clip is **off** when both hold:
+else. A clip is **off** when all of this holds:
 
-- it is nearer to a noise-only clip than to any normal, and
+- it is nearer to a noise-only clip than to any normal,
 - it does not stand out of the background: its excess over the loudest noise-only recording of each band is within
-  a margin.
+  a margin, and
+- it is no quieter than the place is without the machine: its deficit under the quietest noise-only recording of each
+  band is within a floor. A muted microphone hears neither machine nor place.
 
 So a fault is not mistaken for silence: it changes the machine's sound, and a machine, however faulty, still adds
 energy to the background. What is in doubt is not off: it is scored like any other clip.
@@ -21,12 +23,18 @@ stands out least, so that a machine may lose half the decibels it stands out by 
 its own recordings is refused with a reason (`Indistinct`): a normal that would be called off, or noise that mostly
 would not.
 
+The **floor** is the largest deficit of a noise-only recording under the others, each left out in turn, and at least
+`LEAST_MARGIN_DB`; a deficit is the mean of the highest twentieth of differences, as an excess is. What is *too quiet*
+by it is neither on nor off.
+
 No published method is followed. A margin that is the largest of n exchangeable excesses is exceeded by a new one with
 probability at most 1 / (n + 1) (as a conformal p-value, see `engines.calibration`): about so many off clips are
 scored although the machine is off.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +47,8 @@ from schemas.engine_settings import LogMelSettings
 from schemas.errors import InputError
 
 FloatArray = NDArray[np.float64]
+Sound = Literal["running", "off", "too quiet"]
+"""What a recording holds; `running` is all that is not surely the background."""
 
 LOUD_PERCENTILE = 95.0
 """Of a band's frames: what a machine that runs a twentieth of the time still raises."""
@@ -76,6 +86,7 @@ class Background(BaseModel):
     noise: tuple[tuple[FiniteFloat, ...], ...] = Field(min_length=1, description="Levels of the noise-only clips.")
     normals: tuple[tuple[FiniteFloat, ...], ...] = Field(min_length=1, description="Levels of the normal clips.")
     margin_db: FiniteFloat = Field(description="Excess over the background up to which a clip may be off.")
+    floor_db: FiniteFloat = Field(description="Deficit under the background up to which a clip may be off.")
     n_noise: int = Field(description="Noise-only recordings.")
     n_normals: int = Field(description="Normal recordings.")
     recognized: FiniteFloat | None = Field(
@@ -114,6 +125,7 @@ class Background(BaseModel):
         loudest = max((excess for excess, _ in own), default=0.0)
         margin = min(max(LEAST_MARGIN_DB, loudest), KEPT_EXCESS * least)
         recognized = float(np.mean([excess <= margin and near for excess, near in own])) if own else None
+        floor = max(LEAST_MARGIN_DB, *_leave_one_out_deficits(quiet, quiet_ids), 0.0)
         if reason := _find_fault(quiet, running, running_ids, margin, recognized):
             return Indistinct(reason=reason)
         return cls(
@@ -123,6 +135,7 @@ class Background(BaseModel):
             noise=tuple(map(tuple, quiet.tolist())),
             normals=tuple(map(tuple, running.tolist())),
             margin_db=margin,
+            floor_db=floor,
             n_noise=len(noise.recordings),
             n_normals=len(normals.recordings),
             recognized=recognized,
@@ -131,7 +144,15 @@ class Background(BaseModel):
     def is_off(self, clips: ClipSet, *, progress: Progress | None = None) -> NDArray[np.bool_]:
         """Which recordings hold nothing but background, bool (n_recordings,), in `clips.recordings` order.
 
-        A recording is off when all of its clips are: a machine that starts in the last of them was running.
+        As `tell`, and raises the same.
+        """
+        return np.array([sound == "off" for sound in self.tell(clips, progress=progress)], dtype=np.bool_)
+
+    def tell(self, clips: ClipSet, *, progress: Progress | None = None) -> list[Sound]:
+        """What each recording holds, in `clips.recordings` order.
+
+        A recording is off when all of its clips are: a machine that starts in the last of them was running. It is too
+        quiet when nothing in it is running and a clip is quieter than the background.
 
         Raises
         ------
@@ -141,12 +162,16 @@ class Background(BaseModel):
         require_rate(clips, self.sample_rate)
         levels, held = _levels_of(clips, self.front_end, self.bandwidth_hz, progress)
         quiet, running = np.array(self.noise), np.array(self.normals)
-        running_somewhere = {
-            clip.recording_id
-            for clip, level, bands in zip(clips.clips, levels, held, strict=True)
-            if not _is_background(level[bands], quiet[:, bands], running[:, bands], self.margin_db)
-        }
-        return np.array([name not in running_somewhere for name in clips.recordings], dtype=np.bool_)
+        running_somewhere, too_quiet = set(), set()
+        for clip, level, bands in zip(clips.clips, levels, held, strict=True):
+            if not _is_background(level[bands], quiet[:, bands], running[:, bands], self.margin_db):
+                running_somewhere.add(clip.recording_id)
+            elif _deficit(level[bands], quiet[:, bands]) > self.floor_db:
+                too_quiet.add(clip.recording_id)
+        return [
+            "running" if name in running_somewhere else "too quiet" if name in too_quiet else "off"
+            for name in clips.recordings
+        ]
 
 
 def _require_both(noise: ClipSet, normals: ClipSet) -> None:
@@ -209,6 +234,17 @@ def _excess(levels: FloatArray, over: FloatArray) -> FloatArray:
     """How far each row (n, levels) stands out of `over` (levels,): float64 (n,) dB, below 0 where it does not."""
     count = max(1, round(TOP_SHARE * levels.shape[1]))
     return np.asarray(np.sort(levels - over, axis=1)[:, -count:].mean(axis=1))
+
+
+def _deficit(level: FloatArray, quiet: FloatArray) -> float:
+    """How far one clip's levels (levels,) lie under the quietest of `quiet` (n, levels), dB."""
+    return float(_excess(quiet.min(axis=0)[None], level)[0])
+
+
+def _leave_one_out_deficits(quiet: FloatArray, ids: NDArray[np.str_]) -> list[float]:
+    """Of each noise-only clip under those of the other recordings; nothing where there is only one recording."""
+    names = dict.fromkeys(ids.tolist())
+    return [_deficit(level, quiet[ids != name]) for name in names if len(names) > 1 for level in quiet[ids == name]]
 
 
 def _leave_one_out(quiet: FloatArray, ids: NDArray[np.str_], running: FloatArray) -> list[tuple[float, bool]]:

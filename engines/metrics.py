@@ -119,6 +119,12 @@ class AssetMetrics(Metrics):
 
     counts: Counts
     intervals: dict[str, Interval] = Field(description="Bootstrap, by name; only values that are defined have one.")
+    found_above: FiniteFloat | None = Field(
+        default=None,
+        description="Precision, recall, F1 and `by_anomaly_type` count a clip as an alarm when its score is above this:"
+        " the limit of the alarm rule in use, not the threshold of one clip by itself.",
+    )
+    rule: str | None = Field(default=None, description="That rule: high clips that make an alarm, of how many.")
     by_anomaly_type: dict[str, Detection] = Field(
         default_factory=dict, description="Sorted by name; `UNNAMED_TYPE` where labels name types only of some."
     )
@@ -242,7 +248,7 @@ def evaluate(
             notes["intervals"] = caveat
     metrics = {name: values.get(name) for name in METRIC_NAMES}
     detected = _detect_by_type(is_anomaly, decisions, anomaly_types)
-    return AssetMetrics(**metrics, counts=counts, intervals=intervals, by_anomaly_type=detected, notes=notes)
+    return AssetMetrics(**metrics, counts=counts, intervals=intervals, by_anomaly_type=detected, rule=None, notes=notes)
 
 
 def clopper_pearson(hits: int, trials: int, *, confidence: float = 0.95) -> Interval:

@@ -208,6 +208,9 @@ class AssetResult(BaseModel):
     alarms_per_day: float | None = Field(description="False alarms a day to expect by `rule`, on average.")
     report: str | None = Field(description="Store key of the asset's page; the command line prints its location.")
     rule: str | None = Field(default=None, description="High clips that make an alarm, of how many: `5 of 5`.")
+    clips_per_day: float | None = Field(default=None, description="Recordings a day that `alarms_per_day` stands on.")
+    grades: dict[str, int] | None = Field(default=None, description="Test clips by grade.")
+    highest_severity: float | None = Field(default=None, description="Of a test clip, 0-100.")
 
 
 class Calibrated(Reference):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.forms import shared_quantity
@@ -136,6 +136,10 @@ class RoutingSettings(Settings):
     clean_machine: bool = Field(default=False, description="Clean-machine clips (supp_type=machine) count as source.")
 
 
+_WATCHED_BY = {"hold_off_s", "rearm_clips", "drift_window", "drift_alarms_per_year"}
+"""Of an `AlarmPolicy`, what a model does not depend on."""
+
+
 class AlarmPolicy(Settings):
     """How many false alarms a plant will bear, and how often it listens."""
 
@@ -173,6 +177,14 @@ class AlarmPolicy(Settings):
         """Probability of a false alarm that one clip may have."""
         return min(1.0, self.false_alarms_per_day / self.clips_per_day)
 
+    def calibration_digest(self) -> str:
+        """Sixteen hex digits that change with what decides a model and its threshold: not with what is only watched by.
+
+        Hold-off, re-arming and drift can be changed while a machine is watched, by the same model.
+        """
+        kept = self.model_dump(mode="json", exclude=_WATCHED_BY)
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
 
 class Kpi(Settings):
     """What the customer calls good enough."""
@@ -180,11 +192,20 @@ class Kpi(Settings):
     metric: Literal["auc", "pauc", "official", "alarms_per_day", "miss_rate"] = Field(
         default="auc",
         description="`official`: harmonic mean of the source's AUC, the target's AUC and the partial AUC (DCASE 2023)."
-        " `miss_rate`: share of labelled anomalies that do not alarm.",
+        " `miss_rate`: share of labelled anomalies that do not count towards an alarm.",
     )
     target: float = Field(
-        default=0.95, description="At least, of auc, pauc and official; at most, of alarms_per_day and miss_rate."
+        default=0.95,
+        ge=0,
+        description="At least, of auc, pauc and official; at most, of alarms_per_day and miss_rate. All but alarms a"
+        " day lie in 0-1.",
     )
+
+    @model_validator(mode="after")
+    def _is_within_reach(self) -> Kpi:
+        if self.metric != "alarms_per_day" and self.target > 1:
+            raise ValueError(f"a target of {self.metric} lies in 0-1, and {self.target:g} does not: 95 % is 0.95")
+        return self
 
 
 class OnboardSettings(Settings):
@@ -216,6 +237,11 @@ class Environment(BaseSettings):
         default="auto", description="Of encoder ast; auto: bfloat16 where the processor computes in it."
     )
     allow_download: bool = Field(default=False, description="Whether `alp encoder fetch` may use the network.")
+    link_base: str | None = Field(
+        default=None,
+        description="Address under which people find the store's objects, such as https://files.plant.example/alp; put"
+        " before keys in messages. Default: the store's own URL.",
+    )
     smtp: SecretStr | None = Field(
         default=None, description="Mail server for `alp alarms connect --email`, smtp://user:password@host:587."
     )

@@ -7,12 +7,16 @@ its clips is "not assessed".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 from prefect import task
 from pydantic import RootModel
 
 from engines.base import ClipSet
-from engines.machine_state import Background, Indistinct
+from engines.comparability import UNHEARD, Difference, Recorded
+from engines.grading import State
+from engines.machine_state import Background, Indistinct, Sound
 from schemas.references import Model, Run
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import serves_beside
@@ -20,8 +24,11 @@ from tasks.logbook import note
 from tasks.progress import track
 from tasks.store import ObjectStore, open_store
 
-ON, OFF, NOT_ASSESSED = "on", "off", "not assessed"
-"""What `scores.csv` calls the state of a machine."""
+ON: State = "on"
+OFF: State = "off"
+NOT_ASSESSED: State = "not assessed"
+NOT_COMPARABLE: State = "not comparable"
+"""What `scores.csv` calls the state of a machine; the last is the recorder's."""
 
 
 class BackgroundFile(RootModel[Background | Indistinct]):
@@ -81,8 +88,30 @@ def noise_of(ledger: pd.DataFrame) -> pd.DataFrame:
     return rows[serves_beside(rows, normals)].drop_duplicates(["recording_id", "segment"]).reset_index(drop=True)
 
 
-def name_states(background: Background | Indistinct | None, clips: ClipSet) -> list[str]:
-    """The state of the machine in each recording, in `clips.recordings` order."""
-    if not isinstance(background, Background):
-        return [NOT_ASSESSED] * len(clips.recordings)
-    return [OFF if off else ON for off in background.is_off(clips)]
+@dataclass(frozen=True)
+class Standing:
+    """The state of the machine in a recording, and in what the recording differs from the normals."""
+
+    state: State
+    differences: tuple[Difference, ...] = ()
+
+
+def stand(background: Background | Indistinct | None, recorded: Recorded, clips: ClipSet) -> list[Standing]:
+    """State and differences of each recording, in `clips.recordings` order.
+
+    A machine that is off is quieter than it ever runs, and still off. What is quieter than the place is without the
+    machine was heard by another recorder, or by none, and so was what holds another band.
+    """
+    differences = recorded.differences(clips)
+    sounds = background.tell(clips) if isinstance(background, Background) else [None] * len(differences)
+    return [Standing(_name_state(sound, found), found) for sound, found in zip(sounds, differences, strict=True)]
+
+
+def _name_state(sound: Sound | None, differences: tuple[Difference, ...]) -> State:
+    if "band" in differences or sound == "too quiet":
+        return NOT_COMPARABLE
+    if sound == "off":
+        return OFF
+    if UNHEARD.intersection(differences):
+        return NOT_COMPARABLE
+    return NOT_ASSESSED if sound is None else ON

@@ -1,8 +1,10 @@
 """Set an asset's threshold and alarm rule, decide on its recordings, measure where labels allow it, and hand the tables
 over.
 
-A clip's decision is its own: "alarm" above the threshold, "off" where only the background is heard. How many high clips
-make an alarm is the alarm rule's to say (`alarm_rule.json`), which needs clips in their order.
+A clip's decision is its own: "alarm" above the threshold, "off" where only the background is heard, "not comparable"
+where a recorder unlike the normals' heard nothing high. How many high clips make an alarm is the alarm rule's to say
+(`alarm_rule.json`), which needs clips in their order; so what is measured of labelled clips counts those above the
+rule's clip limit, which is what rings in use.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from engines.alarm import AlarmRule, choose_alarm_rule
-from engines.calibration import Method, Threshold, calibrate, conformal_p_values, decide
-from engines.grading import grade, severity
+from engines.calibration import Method, Threshold, calibrate, conformal_p_values
+from engines.grading import judge_clip, severity
 from engines.metrics import AssetMetrics, evaluate
 from schemas.errors import StoreError
 from schemas.references import AssetResult, Calibrated, Model, Run, Scores
+from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.background import OFF, background_key
 from tasks.ledger import Role, ledger_version, read_corrected, rows_of
@@ -44,7 +47,10 @@ SCORE_COLUMNS = (
     "model_version",
     "severity",
     "grade",
+    "notes",
 )
+LEAKED = "leaked"
+"""Note of a test clip that is an exact copy of a recording that was learnt from."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -60,6 +66,20 @@ class Champion(BaseModel):
     previous: str | None
 
 
+class Onboarding(BaseModel):
+    """`settings.json` of a model: the run that crowned it last, and its settings, by which recordings are heard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    settings: OnboardSettings
+
+
+def onboarding_key(prefix: str) -> str:
+    """Where the settings of the model under `prefix` lie."""
+    return f"{prefix}/settings.json"
+
+
 @task(name="Set the threshold", task_run_name="Set the threshold of {model.asset.asset_id}")
 def set_threshold(model: Model, run: Run) -> str:
     """Calibrate on the model's scores of the asset's own normals, and on nothing else; choose the alarm rule.
@@ -68,13 +88,15 @@ def set_threshold(model: Model, run: Run) -> str:
     """
     store, policy = open_store(run.store), run.settings.alarm
     key, rule_key = f"{model.prefix}/threshold.json", _rule_key(model)
-    if not (store.exists(key) and store.exists(rule_key)):
+    scores, method = normal_scores(store, model)
+    if not store.exists(key):
         # Band standardization is learnt from the same normals, so one more recording may raise a score too:
         # the claim that would certify plain leave-one-out is not made (docs/decisions/0006).
-        scores, method = normal_scores(store, model)
-        threshold = calibrate(scores, policy, method=method, seed=run.settings.seed)
-        store.put_model(rule_key, choose_alarm_rule(scores, policy, threshold, method=method))
-        store.put_model(key, threshold)
+        store.put_model(key, calibrate(scores, policy, method=method, seed=run.settings.seed))
+    # What hold-off and re-arming bound stands in the rule too, and they may change without a new model.
+    rule = choose_alarm_rule(scores, policy, store.get_model(key, Threshold), method=method)
+    if not store.exists(rule_key) or store.get_model(rule_key, AlarmRule) != rule:
+        store.put_model(rule_key, rule)
     for name, of_model in (("threshold.json", key), ("alarm_rule.json", rule_key)):
         store.put(_run_key(model, run, name), store.get(of_model))
     note(store.get_model(key, Threshold).explanation)
@@ -101,11 +123,12 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
     """Write `scores.csv` and `metrics.json` of one asset."""
     store, model = open_store(run.store), scores.model
     threshold = store.get_model(threshold_key, Threshold)
+    rule = store.get_model(_rule_key(model), AlarmRule)
     clips = judge_clips(store, scores, threshold, normal_scores(store, model)[0])
     scores_key, scores_csv = _run_key(model, run, "scores.csv"), to_csv(clips[list(SCORE_COLUMNS)])
     reused = store.exists(scores_key) and store.get(scores_key) == scores_csv
     store.put(scores_key, scores_csv)
-    metrics = measure(clips, seed=run.settings.seed)
+    metrics = measure(clips, rule, seed=run.settings.seed)
     store.put_model(_run_key(model, run, "metrics.json"), metrics)
     background = background_key(model.prefix)
     return Calibrated(
@@ -114,13 +137,13 @@ def decide_and_measure(scores: Scores, threshold_key: str, run: Run) -> Calibrat
         rule_key=_rule_key(model),
         normals_key=f"{model.prefix}/{CALIBRATION}.parquet",
         background_key=background if store.exists(background) else None,
-        result=_describe_result(scores, store.get_model(_rule_key(model), AlarmRule), threshold, metrics, run),
+        result=_describe_result(scores, rule, threshold, metrics, clips, run),
         reused=reused,
     )
 
 
 def _describe_result(
-    scores: Scores, rule: AlarmRule, threshold: Threshold, metrics: AssetMetrics, run: Run
+    scores: Scores, rule: AlarmRule, threshold: Threshold, metrics: AssetMetrics, clips: pd.DataFrame, run: Run
 ) -> AssetResult:
     """The asset's line of the run's result; what is promised of false alarms is promised of the alarm rule."""
     model, asset = scores.model, scores.model.asset
@@ -140,8 +163,16 @@ def _describe_result(
         certified=rule.certified,
         alarms_per_day=rule.alarms_per_day,
         report=_run_key(model, run, "report.html"),
-        rule=f"{rule.m} of {rule.window}",
+        rule=name_rule(rule),
+        grades={name: int(count) for name, count in clips["grade"].value_counts().sort_index().items()},
+        highest_severity=float(clips["severity"].max()) if len(clips) else None,
+        clips_per_day=run.settings.alarm.clips_per_day,
     )
+
+
+def name_rule(rule: AlarmRule) -> str:
+    """High clips that make an alarm, of how many: `5 of 5`."""
+    return f"{rule.m} of {rule.window}"
 
 
 def judged_table(store: ObjectStore, scores: Scores, threshold: Threshold, calibration: np.ndarray) -> pd.DataFrame:
@@ -160,7 +191,8 @@ def judge_clips(store: ObjectStore, scores: Scores, threshold: Threshold, calibr
         A test clip has no score.
     """
     model = scores.model
-    tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST])
+    ledger = store.get_frame(model.asset.ledger_key)
+    tests = rows_of(ledger, [Role.TEST])
     clips = tests[tests["segment"] == 0].sort_values("clip_id")
     table = clips.merge(store.get_frame(scores.key), on="recording_id", how="left", validate="many_to_one")
     unscored = table.loc[table["score"].isna(), "clip_id"].tolist()
@@ -170,39 +202,62 @@ def judge_clips(store: ObjectStore, scores: Scores, threshold: Threshold, calibr
             " onboard the package again, which scores what is missing"
         )
     table = table.assign(threshold=threshold.value, engine=model.engine, model_version=model.version)
+    leaked = table["recording_id"].isin(find_leaks(ledger))
+    table["notes"] = table["notes"].mask(leaked, (table["notes"] + f"; {LEAKED}").str.removeprefix("; "))
     return table.assign(**_verdicts(table, threshold, calibration)).reset_index(drop=True)
 
 
 def _verdicts(table: pd.DataFrame, threshold: Threshold, calibration: np.ndarray) -> dict[str, object]:
     """P-value, decision, severity and grade of each row of a table with score and state."""
-    values, off = table["score"].to_numpy(dtype=np.float64), (table["state"] == OFF).to_numpy()
+    values = table["score"].to_numpy(dtype=np.float64)
     if not len(values):
         return {name: [] for name in ("p_value", "decision", "severity", "grade")}
-    high = decide(values, calibration, threshold)
     severities = severity(values, calibration, threshold)
+    verdicts = [
+        judge_clip(score, how, state=state, threshold=threshold.value, clip_threshold=threshold.value)
+        for score, how, state in zip(values.tolist(), severities.tolist(), table["state"], strict=True)
+    ]
     return {
         "p_value": conformal_p_values(values, calibration),
-        "decision": np.where(off, "off", np.where(high, "alarm", "normal")),
+        "decision": [verdict.decision for verdict in verdicts],
         "severity": severities,
-        "grade": [grade(how, alarm=bool(a), off=bool(o)) for how, a, o in zip(severities, high, off, strict=True)],
+        "grade": [verdict.grade for verdict in verdicts],
     }
 
 
-def measure(table: pd.DataFrame, *, seed: int) -> AssetMetrics:
+def find_leaks(ledger: pd.DataFrame) -> set[str]:
+    """Recording ids of tests that the ledger also holds to learn from: the same sound, sample by sample."""
+    learnt = rows_of(ledger, [Role.TARGET, Role.SOURCE])
+    return set(learnt["recording_id"]) & set(rows_of(ledger, [Role.TEST])["recording_id"])
+
+
+def without_leaked_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as evidence: a test clip that was learnt from says nothing, whatever its label."""
+    if "notes" not in table:
+        return table
+    return table.assign(label=table["label"].mask(table["notes"].str.contains(LEAKED), None))
+
+
+def measure(table: pd.DataFrame, rule: AlarmRule, *, seed: int) -> AssetMetrics:
     """Metrics of `engines.metrics` over the labelled rows of a judged table; by anomaly type where it names them.
 
-    A clip that was called off rang no alarm: of a faulty machine, that is a miss.
+    A clip counts as found when the rule counts it towards an alarm; of a clip by itself `decision` tells. One that was
+    called off rings no alarm: of a faulty machine, that is a miss. Leaked tests, which an engine knows by heart, count
+    as unlabelled.
     """
+    table = without_leaked_labels(table)
+    rings = (table["score"] > rule.clip_threshold) & (table["state"] != OFF)
     labels = table["label"].map({"anomaly": 1.0, "normal": 0.0}).to_numpy(dtype=np.float64)
     kinds = table["anomaly_type"] if "anomaly_type" in table else pd.Series(None, index=table.index, dtype=object)
-    return evaluate(
+    found = evaluate(
         table["score"].to_numpy(dtype=np.float64),
         labels,
         table["domain"].tolist(),
-        decisions=(table["decision"] == "alarm").to_numpy(),
+        decisions=rings.to_numpy(dtype=bool),
         anomaly_types=[None if pd.isna(kind) else str(kind) for kind in kinds],
         seed=seed,
     )
+    return found.model_copy(update={"found_above": rule.clip_threshold, "rule": name_rule(rule)})
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
@@ -234,10 +289,18 @@ def crown_champion(model: Model, run: Run) -> None:
         if ledger_version(read_corrected(store, asset.customer, asset.asset_id)) != asset.ledger_version:
             note(f"Model {model.version} is not crowned: the ledger of {asset.asset_id} has changed since it was read")
             return
+        # First of all: whoever follows the champion judges by these settings from the moment on that it is crowned.
+        _put_changed(store, onboarding_key(model.prefix), Onboarding(run_id=run.run_id, settings=run.settings))
         before = store.get_model(key, Champion) if store.exists(key) else None
         champion = _succeed(before, model)
         if champion != before:
             store.put_model(key, champion)
+
+
+def _put_changed(store: ObjectStore, key: str, value: BaseModel) -> None:
+    """Write a model unless that very one lies there."""
+    if not store.exists(key) or store.get(key) != (value.model_dump_json(indent=2) + "\n").encode():
+        store.put_model(key, value)
 
 
 def _succeed(before: Champion | None, model: Model) -> Champion:

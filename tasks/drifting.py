@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.drift import DriftVerdict, judge_drift
+from schemas.settings import Language
 from tasks import keys
 from tasks.events import Happening, asset_resource
 from tasks.monitoring import Watch
@@ -32,12 +33,14 @@ class DriftState(BaseModel):
     customer: str
     asset: str
     machine: str = Field(description="Machine type and section, as people call it.")
+    language: Language = Field(description="Of its sentence: that in which the asset was onboarded.")
     model_version: str
+    reign: str = Field(description="Since when that model judges: a champion that returns is compared anew.")
     mark: Literal["recalibrate"] | None = Field(description="Set with the first window that has drifted.")
     since: AwareDatetime | None = Field(description="Time of the last recording when the mark was set.")
     windows: int = Field(description="Windows judged.")
     verdict: DriftVerdict = Field(description="On the last window judged; the one that set the mark, once set.")
-    sentence: str = Field(description="What to do, in the language that the asset was onboarded in; empty: nothing.")
+    sentence: str = Field(description="What to do; empty: nothing.")
 
 
 def read_drift(store: ObjectStore, customer: str, asset_id: str) -> DriftState | None:
@@ -53,8 +56,9 @@ def judge_windows(store: ObjectStore, watch: Watch, log: WatchLog, known: DriftS
     """
     policy, presumed = watch.settings.alarm, log.presumed
     before = known or read_drift(store, watch.customer, watch.asset_id)
-    state = before if before is not None and before.model_version == log.version else None
-    full = len(presumed) // policy.drift_window
+    state = before if before is not None and before.reign == log.reign else None
+    # The newest clips may yet turn out to belong to an alarm: those wait until no window of its rule holds them.
+    full = max(0, len(presumed) - watch.rule.window + 1) // policy.drift_window
     for number in range(state.windows if state else 0, full):
         window = presumed[number * policy.drift_window : (number + 1) * policy.drift_window]
         verdict = judge_drift(window, watch.normal_scores, policy)
@@ -75,7 +79,9 @@ def _after(before: DriftState | None, verdict: DriftVerdict, windows: int, watch
         customer=watch.customer,
         asset=watch.asset_id,
         machine=machine,
+        language=watch.settings.language,
         model_version=log.version,
+        reign=log.reign,
         mark="recalibrate" if verdict.drifted else None,
         since=log.state.last_time if verdict.drifted else None,
         windows=windows,
@@ -96,11 +102,12 @@ def untold_drift(store: ObjectStore, customer: str, asset_id: str) -> Happening 
         resource_name=f"{state.machine} of {customer}",
         payload={
             "event": DRIFT_EVENT,
+            "subject": Words(state.language)("watching.drift_subject", machine=state.machine, customer=customer),
             "sentence": state.sentence,
             "customer": customer,
             "asset": asset_id,
             "machine": state.machine,
-            "time": state.since.isoformat() if state.since else None,
+            "time": state.model_dump(mode="json")["since"],
             "mark": state.mark,
             "p_value": state.verdict.p_value,
             "level": state.verdict.level,
@@ -111,7 +118,7 @@ def untold_drift(store: ObjectStore, customer: str, asset_id: str) -> Happening 
 
 def told_name(state: DriftState) -> str:
     """By which a drift is told once."""
-    return f"drift-{state.model_version}"
+    return f"drift-{state.reign}"
 
 
 def _key(customer: str, asset_id: str) -> str:

@@ -9,6 +9,7 @@ minutes), and no automation fires twice.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,6 +20,9 @@ from schemas.errors import EnvironmentFault
 
 _TIMEOUT_S = 20.0
 """Of one request. Whoever listens to a machine must not wait longer for a server; it is asked again later."""
+_CREDENTIALS = re.compile(r"://[^/\s@]*@")
+_OF_ALL = frozenset({401, 403, 404, 405, 407, 408, 429})
+"""Refusals that any event would meet: a wrong password or address, or too many requests at once."""
 _NAMES = uuid.UUID("a1b7c0de-5e1f-4d0a-9a57-3c2f6a0c91e4")
 
 
@@ -40,9 +44,12 @@ class Happening(BaseModel):
 
 
 class Tell(Protocol):
-    """Tells of a happening; raises EnvironmentFault where nobody could be told now."""
+    """Tells of a happening; raises EnvironmentFault where nobody could be told now.
 
-    def __call__(self, happening: Happening) -> None: ...
+    Gives None once the server has it, or why the server takes others but not this one.
+    """
+
+    def __call__(self, happening: Happening) -> str | None: ...
 
 
 def server_url() -> str | None:
@@ -52,19 +59,30 @@ def server_url() -> str | None:
     return PREFECT_API_URL.value()
 
 
+def without_credentials(text: str) -> str:
+    """The text with `user:password@` taken out of every URL in it."""
+    return _CREDENTIALS.sub("://", text)
+
+
+def shown_server() -> str:
+    """The configured server's URL as it may be printed."""
+    return without_credentials(server_url() or "")
+
+
 def asset_resource(customer: str, asset_id: str) -> str:
     """What events of an asset are about; neither part holds a dot."""
     return f"alp.asset.{customer}.{asset_id}"
 
 
-def tell_server(happening: Happening) -> None:
-    """Post a happening to the configured server, unless it knows of it.
+def tell_server(happening: Happening) -> str | None:
+    """Post a happening to the configured server, unless it knows of it; why the server does not take this one, or None.
 
     Raises
     ------
     EnvironmentFault
-        The server does not answer, or refuses.
+        The server does not answer, or would take none.
     """
+    import httpx
     from prefect.client.orchestration import get_client
     from prefect.events import Event
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -82,17 +100,15 @@ def tell_server(happening: Happening) -> None:
         ):
             if not _is_known(client, event.id):
                 client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
-    except (OSError, RuntimeError, _http_errors()) as error:
+    except (OSError, RuntimeError, httpx.HTTPError) as error:
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+        if status is not None and 400 <= status < 500 and status not in _OF_ALL:
+            return f"the Prefect server at {shown_server()} refuses it with status {status}"
+        why = without_credentials(f"{type(error).__name__}: {error}")
         raise EnvironmentFault(
-            f"the Prefect server at {server_url()} could not be told ({type(error).__name__}: {error}); it is told"
-            " once it answers"
+            f"the Prefect server at {shown_server()} could not be told ({why}); it is told once it answers"
         ) from error
-
-
-def _http_errors() -> type[Exception]:
-    import httpx
-
-    return httpx.HTTPError
+    return None
 
 
 def _is_known(client: Any, event_id: uuid.UUID) -> bool:

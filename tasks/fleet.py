@@ -53,6 +53,7 @@ class AssetCard(BaseModel):
     kpi: Kpi
     kpi_status: Literal["met", "not_met", "unproven", "synthetic"]
     kpi_value: float | None
+    longest_s: float | None = Field(default=None, description="Length of the longest normal, which the rate stands on.")
     faults: int = Field(description="Labelled faulty test recordings.")
     found: int = Field(description="Of these, how many are too high.")
     normals: int = Field(description="Labelled normal test recordings.")
@@ -89,6 +90,7 @@ def file_card(store: ObjectStore, page: AssetPage, model: Model, *, report: str)
         kpi=page.kpi,
         kpi_status=kpi.status,
         kpi_value=kpi.value,
+        longest_s=page.longest_s,
         faults=seen.anomalies,
         found=seen.hits,
         normals=seen.normals,

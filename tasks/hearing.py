@@ -7,6 +7,9 @@ Nothing of a file's name or header is believed beyond what `tasks.audio` bears o
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +18,19 @@ import pandas as pd
 
 from engines.base import Clip as EngineClip
 from engines.base import ClipSet
-from engines.quality import RECORDING_ID_DIGITS
+from engines.quality import RECORDING_ID_DIGITS, content_hash
 from engines.standardize import Sensor, Standardized, cut_segments, to_waveform
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, PackageError, UsageError
 from schemas.machine_types import load_machine_types
 from schemas.problems import Problem, Severity
 from schemas.rules import report
 from schemas.settings import OnboardSettings
+from tasks.audio import decode
 from tasks.clips import Clip
 from tasks.packing import SOUNDS
 from tasks.signals import check_signal, sensor_of
 
+_READ_BYTES = 2**20
 _NO_ROW = 0
 """A clip of the gate stands in a row of a table; a file heard alone does not, and its problems name none."""
 
@@ -68,6 +73,8 @@ class Heard:
     duration_s: float | None
     standard: Standardized | None
     problems: tuple[Problem, ...]
+    goes_on: bool = False
+    """Whether its beginning was judged before, when the file was shorter."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,6 +130,39 @@ def hear(name: str, data: bytes, ear: Ear) -> Heard:
         standard=kept[0] if kept and clip.is_good else None,
         problems=tuple(problem.model_copy(update={"row": None, "clip_id": None}) for problem in clip.problems),
     )
+
+
+def goes_on(data: bytes, recording_id: str, duration_s: float, ear: Ear) -> bool:
+    """Whether a file holds, to its beginning, the recording of that id and length in s, and then more."""
+    try:
+        audio = decode(data, ear.settings.qa, name="")
+    except PackageError:
+        return False
+    frames = round(duration_s * audio.sample_rate)
+    if not 0 < frames < len(audio.samples):
+        return False
+    return content_hash(audio.samples[:frames])[:RECORDING_ID_DIGITS] == recording_id
+
+
+def read_regular(path: Path, *, most: int, follow: bool = False) -> tuple[bytes, os.stat_result]:
+    """The first `most` + 1 bytes of a plain file, and what the system says of it once they were read.
+
+    A pipe, a device or a socket is opened without waiting for anybody at its other end, and not read.
+
+    Raises
+    ------
+    OSError
+        It is not there, may not be read, or is no plain file; a link is none unless `follow`.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with io.FileIO(os.open(path, flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is no plain file")
+        parts, left = [], most + 1
+        while left > 0 and (part := file.read(min(left, _READ_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts), os.fstat(file.fileno())
 
 
 def too_large(name: str, size: int, settings: OnboardSettings) -> Problem | None:

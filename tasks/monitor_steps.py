@@ -8,6 +8,8 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
+from schemas.errors import EnvironmentFault
+from tasks.alarms import when
 from tasks.logbook import note
 from tasks.monitoring import load_watch
 from tasks.recordings import RecorderFolder, StoreRecordings
@@ -39,15 +41,17 @@ def judge_new_recordings(customer: str, asset: str, store: str, folder: str | No
 
 @task(name="Tell people", task_run_name="Tell people of {watched.asset}")
 def tell_people(watched: Watched, store: str) -> Watched:
-    """Emit `alp.alarm` and `alp.drift` for what nobody was told yet.
+    """Emit `alp.alarm`, `alp.drift` and `alp.uncovered` for what nobody was told yet.
 
     Raises
     ------
     EnvironmentFault
-        The configured Prefect server cannot be told; the next run tells it.
+        The configured Prefect server cannot be told, or takes some of it and not all; the next run tells it.
     """
-    told = tell_of_all(open_store(store), watched.customer, watched.asset, configured_tell())
-    return watched.model_copy(update={"told": told})
+    telling = tell_of_all(open_store(store), watched.customer, watched.asset, configured_tell())
+    if telling.refused:
+        raise EnvironmentFault("; ".join(telling.refused))
+    return watched.model_copy(update={"told": telling.told})
 
 
 @task(name="Show what was judged", task_run_name="Show what was judged of {watched.asset}")
@@ -57,8 +61,9 @@ def show_judged(watched: Watched, store: str) -> None:
     if rows.empty:
         return
     shown = rows[["time", "name", "severity", "grade", "p_value", "score", "state", "decision", "alarm_id"]]
+    shown = shown.assign(time=[when(time.to_pydatetime()) for time in shown["time"]])
     create_table_artifact(
         key=re.sub("[^a-z0-9-]", "-", f"monitor-{watched.customer}-{watched.asset}"),
-        table=shown.astype({"time": "string"}).astype(object).where(shown.notna(), None).to_dict("records"),
+        table=shown.astype(object).where(shown.notna(), None).to_dict("records"),
         description=f"The last {len(shown)} recordings of {watched.asset}, by model {watched.model_version}",
     )

@@ -10,35 +10,35 @@ Units: scores are the engine's own, severities 0-100, times s.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmRule
 from engines.base import AnomalyMap, recording_scores
 from engines.calibration import Threshold, conformal_p_values
-from engines.grading import Grade, grade, severity
+from engines.grading import Decision, Grade, State, judge_clip, severity
 from schemas.errors import InputError, StoreError
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.assets import find_asset
-from tasks.background import OFF, name_states, read_background
-from tasks.calibrating import Champion
+from tasks.background import Standing, read_background, stand
+from tasks.calibrating import Champion, Onboarding, onboarding_key
 from tasks.engines import load_engine
 from tasks.hearing import Ear, Heard, clips_of
 from tasks.ledger import read_corrected
-from tasks.logbook import note
 from tasks.normals import read_normal_scores
+from tasks.plain_text import without_controls
 from tasks.store import ObjectStore
 
 if TYPE_CHECKING:
     from engines.base import Engine
+    from engines.comparability import Recorded
     from engines.machine_state import Background, Indistinct
     from tasks.report.words import Words
 
@@ -58,12 +58,16 @@ class Judgement(BaseModel):
     p_value: float
     severity: float = Field(description="0-100; the threshold is 50.")
     grade: Grade
-    state: str = Field(description="Of the machine: on, off, or not assessed.")
-    decision: str = Field(description="Of this clip alone: alarm, normal or off.")
+    state: State = Field(description="Of the machine; `not comparable`: of the recorder.")
+    decision: Decision = Field(description="Of this clip alone.")
     exceeded: bool | None = Field(
-        description="Whether the alarm rule counts it as high; None where the machine is off."
+        description="Whether the alarm rule counts it as high; None where it cannot say: the machine is off, or the"
+        " recorder unlike the normals'."
     )
-    notes: tuple[str, ...] = Field(description="Rules of the quality gate that it breaks and is judged in spite of.")
+    notes: tuple[str, ...] = Field(
+        description="Rules of the quality gate that it breaks and is judged in spite of, and in what it differs from"
+        " the normals as a recording."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +83,9 @@ class Watch:
     threshold: Threshold
     rule: AlarmRule
     background: Background | Indistinct | None
+    recorded: Recorded
     page_key: str | None
-    """Of the champion's own page; None where its run is gone."""
+    """Of the champion's own page, which its run writes last of all."""
 
     @property
     def settings(self) -> OnboardSettings:
@@ -90,11 +95,11 @@ class Watch:
     @property
     def machine(self) -> str:
         """As people call it: `compressor 00`."""
-        return f"{self.ear.machine_type} {self.ear.section_id}"
+        return without_controls(f"{self.ear.machine_type} {self.ear.section_id}")
 
     def machine_in(self, say: Words) -> str:
         """The same in a reader's language: `압축기 00`."""
-        return say.machine(self.ear.machine_type, self.ear.section_id)
+        return without_controls(say.machine(self.ear.machine_type, self.ear.section_id))
 
     def judge(self, heard: Sequence[Heard]) -> list[Judgement]:
         """Score recordings that are good, each of them once in `heard`, and say what that means."""
@@ -102,16 +107,22 @@ class Watch:
             return []
         clips = clips_of(heard, self.ear)
         scores = recording_scores(clips, self.engine.decision_function(clips))
-        states = name_states(self.background, clips)
+        standing = stand(self.background, self.recorded, clips)
         p_values = conformal_p_values(scores, self.normal_scores)
         severities = severity(scores, self.normal_scores, self.threshold)
         return [
             self._judgement(*facts)
-            for facts in zip(heard, scores.tolist(), p_values.tolist(), severities.tolist(), states, strict=True)
+            for facts in zip(heard, scores.tolist(), p_values.tolist(), severities.tolist(), standing, strict=True)
         ]
 
-    def _judgement(self, heard: Heard, score: float, p_value: float, how_severe: float, state: str) -> Judgement:
-        is_high, off = score > self.threshold.value, state == OFF
+    def _judgement(self, heard: Heard, score: float, p_value: float, how_severe: float, stands: Standing) -> Judgement:
+        verdict = judge_clip(
+            score,
+            how_severe,
+            state=stands.state,
+            threshold=self.threshold.value,
+            clip_threshold=self.rule.clip_threshold,
+        )
         return Judgement(
             name=heard.name,
             recording_id=str(heard.recording_id),
@@ -119,11 +130,11 @@ class Watch:
             score=score,
             p_value=p_value,
             severity=how_severe,
-            grade=grade(how_severe, alarm=is_high, off=off),
-            state=state,
-            decision="off" if off else "alarm" if is_high else "normal",
-            exceeded=None if off else score > self.rule.clip_threshold,
-            notes=heard.notes,
+            grade=verdict.grade,
+            state=stands.state,
+            decision=verdict.decision,
+            exceeded=verdict.exceeded,
+            notes=(*heard.notes, *stands.differences),
         )
 
     def map_of(self, heard: Heard) -> tuple[int, AnomalyMap | None]:
@@ -157,55 +168,30 @@ def load_watch(store: ObjectStore, customer: str, name: str) -> Watch:
     InputError
         There is no such asset, or it has no champion.
     StoreError
-        The champion's model was made by a version that left no alarm rule.
+        The champion's model was made by a version that left no alarm rule, or not by which settings it was made.
     """
     asset_id = find_asset(store, customer, name)
     champion = read_champion(store, customer, asset_id)
     prefix = keys.model(customer, asset_id, champion.version)
-    for part in ("engine.json", "threshold.json", "alarm_rule.json"):
+    for part in ("engine.json", "threshold.json", "alarm_rule.json", "settings.json"):
         if not store.exists(f"{prefix}/{part}"):
             raise StoreError(f"{prefix} holds no {part}; onboard a package of {asset_id} again, which writes it")
-    settings, page = champion_run(store, customer, asset_id, champion)
+    onboarding, normals = store.get_model(onboarding_key(prefix), Onboarding), read_normal_scores(store, prefix)
     with store.local_folder(prefix) as folder:
         engine = load_engine(folder, champion.encoder)
     return Watch(
         customer=customer,
         asset_id=asset_id,
-        ear=Ear.of_ledger(read_corrected(store, customer, asset_id), settings),
+        ear=Ear.of_ledger(read_corrected(store, customer, asset_id), onboarding.settings),
         champion=champion,
         engine=engine,
-        normal_scores=read_normal_scores(store, prefix).scores,
+        normal_scores=normals.scores,
         threshold=store.get_model(f"{prefix}/threshold.json", Threshold),
         rule=store.get_model(f"{prefix}/alarm_rule.json", AlarmRule),
         background=read_background(store, prefix),
-        page_key=page,
+        recorded=normals.recorded,
+        page_key=keys.run(customer, onboarding.run_id, f"{asset_id}/report.html"),
     )
-
-
-def champion_run(
-    store: ObjectStore, customer: str, asset_id: str, champion: Champion
-) -> tuple[OnboardSettings, str | None]:
-    """The settings by which the champion was made, and the key of its page; defaults and None where its run is gone.
-
-    Runs carry no dates: of several that handed this very model's threshold over, the last by id.
-    """
-    threshold = store.get(f"{keys.model(customer, asset_id, champion.version)}/threshold.json")
-    found: list[tuple[str, dict[str, Any]]] = []
-    for key in store.list_keys(f"runs/{customer}/"):
-        if key.endswith(f"/{asset_id}/threshold.json") and store.get(key) == threshold:
-            manifest = keys.run(customer, key.split("/")[2], "manifest.json")
-            if store.exists(manifest):
-                found.append((key, json.loads(store.get(manifest))["run"]["settings"]))
-    if not found:
-        note(f"The run that made {asset_id}'s champion is gone: the default settings serve")
-        return OnboardSettings(), None
-    key, settings = max(found, key=lambda run: run[0])
-    page = key.replace("threshold.json", "report.html")
-    try:
-        return OnboardSettings.model_validate(settings), page
-    except ValidationError:
-        note(f"{key} stands in a run of another version, whose settings cannot be read: the default settings serve")
-        return OnboardSettings(), page
 
 
 def judge_files(watch: Watch, heard: Iterable[Heard]) -> Iterator[tuple[Heard, Judgement | None]]:
@@ -218,7 +204,7 @@ def judge_files(watch: Watch, heard: Iterable[Heard]) -> Iterator[tuple[Heard, J
         judged = {found.recording_id: found for found in watch.judge(list(good.values()))}
         for each in batch:
             found = None if each.standard is None else judged[str(each.recording_id)]
-            yield each, found and found.model_copy(update={"name": each.name, "notes": each.notes})
+            yield each, found and found.model_copy(update={"name": each.name})
 
 
 def _batches(heard: Iterable[Heard]) -> Iterator[list[Heard]]:

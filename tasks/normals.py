@@ -1,7 +1,8 @@
 """An asset's normals: which of them the engine learns from, and the scores that its threshold rests on.
 
 Normal scores lie beside the model, `calibration.parquet` (recording_id, score) and `calibration.json` (how they were
-made), so that nobody has to load an engine to know them. They are made in one of two ways:
+made, and what the recordings were like), so that nobody has to load an engine to know them. They are made in one of two
+ways:
 
 - **leave-one-out**: the engine learns from all normals, and each is scored by an engine fitted without it;
 - **split**: the engine learns from one half, and scores the other, which it never hears while it learns. A threshold
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engines.base import ClipSet, Engine, recording_scores
 from engines.calibration import MIN_TAIL_NORMALS, Method, alarm_rank
+from engines.comparability import Recorded
 from schemas.errors import RejectedError, StoreError
 from schemas.settings import OnboardSettings
 from tasks.store import ObjectStore
@@ -39,6 +41,7 @@ class CalibrationCard(BaseModel):
     method: Method
     learnt: int = Field(description="Normal recordings that the engine learnt from.")
     calibrated: int = Field(description="Normal recordings that have a score.")
+    recorded: Recorded = Field(description="What a recording must be like for its score to be compared with these.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,8 @@ class NormalScores:
     method: Method
     learnt: int
     """Normal recordings that the engine learnt from."""
+    recorded: Recorded
+    """How all of them were recorded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +102,21 @@ def _place(recording_id: str) -> str:
 
 def score_normals(engine: Engine, learnt: ClipSet, held_out: ClipSet) -> NormalScores:
     """Scores of the held-out normals by the engine; of those it learnt from, left out, where none are held out."""
-    fitted = len(learnt.recordings)
+    fitted, recorded = len(learnt.recordings), Recorded.measure(learnt, held_out)
     if len(held_out):
         scores = recording_scores(held_out, engine.decision_function(held_out))
-        return NormalScores(tuple(held_out.recordings), scores, "split", fitted)
+        return NormalScores(tuple(held_out.recordings), scores, "split", fitted, recorded)
     method: Method = "leave_one_out" if engine.normal_scores_method == "leave_one_out" else "leave_group_out"
-    return NormalScores(tuple(learnt.recordings), engine.normal_scores(), method, fitted)
+    return NormalScores(tuple(learnt.recordings), engine.normal_scores(), method, fitted, recorded)
 
 
 def save_normal_scores(found: NormalScores, folder: Path) -> None:
     """Write the two files into a model's folder."""
     table = pd.DataFrame({"recording_id": list(found.recording_ids), "score": found.scores})
     table.to_parquet(folder / f"{CALIBRATION}.parquet", index=False)
-    card = CalibrationCard(method=found.method, learnt=found.learnt, calibrated=len(found.scores))
+    card = CalibrationCard(
+        method=found.method, learnt=found.learnt, calibrated=len(found.scores), recorded=found.recorded
+    )
     (folder / f"{CALIBRATION}.json").write_text(card.model_dump_json(indent=2) + "\n")
 
 
@@ -132,4 +139,4 @@ def read_normal_scores(store: ObjectStore, prefix: str) -> NormalScores:
             "onboard a package of the asset again"
         )
     ids = tuple(table["recording_id"].astype(str))
-    return NormalScores(ids, table["score"].to_numpy(dtype=np.float64), card.method, card.learnt)
+    return NormalScores(ids, table["score"].to_numpy(dtype=np.float64), card.method, card.learnt, card.recorded)

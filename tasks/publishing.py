@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from typing import get_args
 
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import get_run_context
@@ -31,8 +33,8 @@ from tasks.logbook import note
 from tasks.runs import Manifest, checksums, manifest_key, versions
 from tasks.store import ObjectStore, open_store
 
-SHOWN_PROBLEMS = 500
-"""Rows of a problem table in the Prefect UI; the report has them all."""
+SHOWN_PROBLEMS, SHOWN_CLIPS = 500, 200
+"""Rows of a table in the Prefect UI; the report and `scores.csv` have them all."""
 
 
 @task(name="Look for a finished run", task_run_name="Look whether run {run.run_id} was finished before")
@@ -85,7 +87,7 @@ def write_metrics(dataset: Dataset, quality: QualityReport, run: Run) -> None:
 
 @task(name="Publish artifacts", task_run_name="Publish the summary of {manifest.package.name}")
 def publish_artifacts(manifest: Manifest) -> None:
-    """A summary and two tables for the Prefect UI."""
+    """A summary and three tables for the Prefect UI."""
     package, quality, run = manifest.package, manifest.quality, manifest.run
     store = open_store(run.store)
     report = store.location(keys.run(run.customer, run.run_id, "report.html"))
@@ -103,6 +105,11 @@ def publish_artifacts(manifest: Manifest) -> None:
             key=f"selection-{package.short_id}",
             table=[row for asset in manifest.result.assets for row in _selection_rows(store, asset, run)],
             description="Which engine, and why",
+        )
+        create_table_artifact(
+            key=f"verdicts-{package.short_id}",
+            table=[row for asset in manifest.result.assets for row in _verdict_rows(store, asset, run)],
+            description=f"Test clips, the most severe first (at most {SHOWN_CLIPS} an asset)",
         )
 
 
@@ -122,6 +129,21 @@ def _selection_rows(store: ObjectStore, asset: AssetResult, run: Run) -> list[di
     return [{"asset": asset_id, **criterion.model_dump(exclude={"reused"})} for criterion in selection.criteria]
 
 
+def _verdict_rows(store: ObjectStore, asset: AssetResult, run: Run) -> list[dict[str, object]]:
+    """Clips as `scores.csv` has them, so that the numbers are the same in both."""
+    asset_id = keys.asset_id(asset.machine_type, asset.section_id)
+    table = pd.read_csv(
+        io.BytesIO(store.get(keys.run(run.customer, run.run_id, f"{asset_id}/scores.csv"))),
+        dtype=dict.fromkeys(("clip_id", "label", "notes"), "string"),
+    )
+    shown = table.sort_values(["severity", "clip_id"], ascending=[False, True]).head(SHOWN_CLIPS)
+    columns = ["clip_id", "label", "severity", "grade", "decision", "state", "notes", "score", "p_value"]
+    return [
+        {"asset": asset_id} | {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in shown[columns].to_dict("records")
+    ]
+
+
 def _summary(manifest: Manifest, report: str) -> str:
     quality, assets = manifest.quality, manifest.result.assets
     head = [
@@ -132,8 +154,9 @@ def _summary(manifest: Manifest, report: str) -> str:
         "",
     ]
     table = [
-        "| asset | engine | normals | AUC | threshold | false alarms a day |",
-        "|---|---|---|---|---|---|",
+        f"| asset | engine | normals | AUC | threshold | false alarms a day, at {_cadence(manifest.run)} | test clips"
+        " | highest severity |",
+        "|---|---|---|---|---|---|---|---|",
         *(_summary_row(asset) for asset in assets),
     ]
     remedies = [f"- {problem}" for problem in quality.problems[:10]] if quality.verdict is Verdict.REJECTED else []
@@ -142,11 +165,19 @@ def _summary(manifest: Manifest, report: str) -> str:
 
 def _summary_row(asset: AssetResult) -> str:
     auc = "–" if asset.auc is None else f"{asset.auc:.3f}"
-    how = "certified" if asset.certified else "modelled"
+    rate = "–" if asset.alarms_per_day is None else f"{asset.alarms_per_day:.2g}"
+    rate = f"at most {rate} (certified)" if asset.certified else f"about {rate} (not certified)"
+    grades = ", ".join(f"{count} {name}" for name, count in (asset.grades or {}).items()) or "–"
+    severity = "–" if asset.highest_severity is None else f"{asset.highest_severity:.1f}"
     return (
         f"| {asset.machine_type} {asset.section_id} | {engine_name(asset.engine)} ({asset.encoder}) |"
-        f" {asset.n_target} | {auc} | {asset.threshold:.4g} | {asset.alarms_per_day:.2g} ({how}) |"
+        f" {asset.n_target} | {auc} | {asset.threshold:.4g} | {rate} | {grades} | {severity} |"
     )
+
+
+def _cadence(run: Run) -> str:
+    """What every rate stands on."""
+    return f"{run.settings.alarm.clips_per_day:,.6g} recordings a day, none longer than the normals"
 
 
 def describe_result(

@@ -5,34 +5,42 @@ The sound and the picture of an alarm are stored here, before the rows are: `tas
 
 from __future__ import annotations
 
-from engines.alarm import Transition, advance
+from datetime import UTC, datetime
+
+from engines.alarm import AlarmState, Transition, advance
+from engines.base import AnomalyMap
 from engines.standardize import cut_segments, to_waveform
+from schemas.settings import AlarmPolicy
 from tasks import keys
 from tasks.alarm_picture import draw_alarm
-from tasks.alarms import Alarm, alarm_id
+from tasks.alarms import Alarm, alarm_id, when
 from tasks.clip_files import to_flac
 from tasks.hearing import Heard
 from tasks.logbook import note
 from tasks.monitoring import Judgement, Watch
+from tasks.plain_text import printable
 from tasks.report.words import Words, probability
 from tasks.store import ObjectStore
-from tasks.watch_log import Row, SeenFile, WatchLog, printable
+from tasks.watch_log import Known, Row, SeenFile, WatchLog
 
 
 class Batch:
     """Recordings on their way into the log, in their order; `state` goes on from the log's.
 
     Call everything inside the log's lock. `filed` tells what became of each new file, `repeated` which files hold what
-    was judged before, and under which name.
+    was read before, and `grown` the names of those that go on where they were judged before: a recorder that pauses
+    for longer than a file has to stand still. Such a file is judged, and does not enter the rule's window again.
     """
 
     def __init__(self, store: ObjectStore, watch: Watch, log: WatchLog) -> None:
         self._store, self._watch, self._log = store, watch, log
         self._say = Words(watch.settings.language)
         self._state, self._alarm_id = log.state, log.alarm_id
-        self._names: dict[str, str] = {}
+        self._names: dict[str, Known] = {}
+        self._now = datetime.now(UTC)
         self.filed: list[tuple[Heard, Judgement | None, Row, Alarm | None]] = []
-        self.repeated: list[tuple[SeenFile, str]] = []
+        self.repeated: list[tuple[SeenFile, Known]] = []
+        self.grown: list[str] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -41,7 +49,7 @@ class Batch:
         last = [row.model_copy(update={"alarm_state": self._state.model_dump_json()}) for row in rows[-1:]]
         return [*rows[:-1], *last]
 
-    def add(self, file: SeenFile, heard: Heard, judgement: Judgement | None) -> None:
+    def add(self, file: SeenFile, heard: Heard, judgement: Judgement | None, *, grown: bool = False) -> None:
         """Take one file in; `judgement` None: it was refused, or is known."""
         name = heard.recording_id or heard.file_sha
         same = self._log.same_as(file_sha=heard.file_sha, recording_id=heard.recording_id) or self._names.get(name)
@@ -49,13 +57,17 @@ class Batch:
             self.repeated.append((file, same))
             return
         if name:
-            self._names[name] = heard.name
+            self._names[name] = Known(heard.name, judgement is None)
+        if judgement is not None and grown:
+            judgement = judgement.model_copy(update={"exceeded": None})
+            self.grown.append(heard.name)
+        time, policy = self._time_of(file), self._watch.settings.alarm
         self._state, transition = advance(
-            self._state,
+            take_step_back(self._state, policy, time),
             self._watch.rule,
-            self._watch.settings.alarm,
+            policy,
             exceeded=judgement.exceeded if judgement else None,
-            time=file.modified,
+            time=time,
             clip_id=name or f"{heard.name}@{file.modified.isoformat()}",
         )
         alarm = None
@@ -65,6 +77,10 @@ class Batch:
         self.filed.append((heard, judgement, self._row(file, heard, judgement, transition, alarm), alarm))
         if transition is not None and transition.kind == "cleared":
             self._alarm_id = None
+
+    def _time_of(self, file: SeenFile) -> datetime:
+        """When it was recorded, as far as is known: a recorder whose clock is ahead has not recorded the future."""
+        return min(file.modified, self._now)
 
     def _row(
         self,
@@ -86,7 +102,7 @@ class Batch:
             name=printable(file.name),
             bytes=file.bytes,
             modified=file.modified,
-            time=file.modified,
+            time=self._time_of(file),
             duration_s=heard.duration_s,
             model_version=self._watch.champion.version,
             engine=self._watch.champion.engine,
@@ -99,11 +115,11 @@ class Batch:
         )
 
     def _make_alarm(self, file: SeenFile, heard: Heard, judgement: Judgement, transition: Transition) -> Alarm:
-        watch, say = self._watch, self._say
+        watch, say, time = self._watch, self._say, self._time_of(file)
         # Clips below the threshold of one clip can ring together; that is no normal sound.
         how_grave = "WARNING" if judgement.grade == "NORMAL" else judgement.grade
-        name = alarm_id(watch.champion.version, judgement.recording_id, file.modified)
-        picture, sound = self._store_evidence(name, heard, f"severity {judgement.severity:.0f}  {how_grave}")
+        name = alarm_id(watch.champion.version, judgement.recording_id, time)
+        picture, sound = self._store_evidence(name, heard, f"{how_grave}  clip severity {judgement.severity:.0f}")
         rule = say(
             "watching.rule",
             m=watch.rule.m,
@@ -113,11 +129,12 @@ class Batch:
             how=say("watching.certified" if watch.rule.certified else "watching.modelled"),
         )
         machine = watch.machine_in(say)
+        page = watch.page_key if watch.page_key and self._store.exists(watch.page_key) else None
         sentence = say(
             "watching.alarm",
             machine=machine,
             customer=watch.customer,
-            when=file.modified.astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
+            when=when(time),
             grade=say(f"grade.{how_grave}"),
             severity=f"{judgement.severity:.0f}",
             p=probability(judgement.p_value),
@@ -129,14 +146,17 @@ class Batch:
             customer=watch.customer,
             asset=watch.asset_id,
             machine=machine,
-            time=file.modified,
+            language=watch.settings.language,
+            time=time,
+            judged_at=self._now,
             clip=heard.name,
             recording_id=judgement.recording_id,
             clips=transition.clips,
             score=judgement.score,
             threshold=watch.rule.clip_threshold,
             severity=judgement.severity,
-            grade=how_grave,
+            grade=judgement.grade,
+            alarm_grade=how_grave,
             p_value=judgement.p_value,
             rule=rule,
             certified=watch.rule.certified,
@@ -144,9 +164,7 @@ class Batch:
             model_version=watch.champion.version,
             picture=picture,
             sound=sound,
-            page=watch.page_key,
-            picture_link=self._store.location(picture) if picture else None,
-            page_link=self._store.location(watch.page_key) if watch.page_key else None,
+            page=page,
             sentence=sentence,
         )
 
@@ -154,7 +172,7 @@ class Batch:
         """Keys of the picture, None where none can be drawn, and of the sound of the clip that scores highest."""
         watch, standard = self._watch, heard.standard
         assert standard is not None
-        number, anomaly = watch.map_of(heard)
+        number, anomaly = self._map_of(name, heard)
         cuts = cut_segments(len(standard.codes), standard.sample_rate, segment_s=watch.settings.standardize.segment_s)
         codes = standard.codes[slice(*cuts[number])]
         sound, picture = (keys.alarm(watch.customer, watch.asset_id, f"{name}.{end}") for end in ("flac", "png"))
@@ -173,3 +191,24 @@ class Batch:
             return None, sound
         self._store.put(picture, drawn)
         return picture, sound
+
+    def _map_of(self, name: str, heard: Heard) -> tuple[int, AnomalyMap | None]:
+        """The clip that scores highest and its anomaly map; the first clip and none where the engine fails at it."""
+        try:
+            return self._watch.map_of(heard)
+        except Exception as error:  # it must not keep an alarm from ringing either
+            note(f"Alarm {name} has no anomaly map ({type(error).__name__}: {error})")
+            return 0, None
+
+
+def take_step_back(state: AlarmState, policy: AlarmPolicy, time: datetime) -> AlarmState:
+    """The state before a clip of an earlier time than the last one's, hold-off counted anew from the alarm's own time.
+
+    One file with a time ahead of the others must not end hold-off. A clip from before the alarm tells nothing of it: a
+    clock that was set back must not hold alarms off for years.
+    """
+    if state.last_time is None or state.raised_at is None or not state.raised_at <= time < state.last_time:
+        return state
+    held_s = min(state.held_s, (time - state.raised_at).total_seconds())
+    is_held = state.phase == "armed" and held_s < policy.hold_off_s
+    return state.model_copy(update={"held_s": held_s, "phase": "hold_off" if is_held else state.phase})

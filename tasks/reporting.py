@@ -20,7 +20,7 @@ from schemas.metadata import CONDITION_COLUMNS
 from schemas.references import Asset, AssetIntake, Calibrated, Package, QualityReport, Run, Statement
 from tasks import keys
 from tasks.background import noise_of, read_background
-from tasks.calibrating import judged_table
+from tasks.calibrating import judged_table, without_leaked_labels
 from tasks.engines import load_engine
 from tasks.fleet import file_card
 from tasks.ledger import Role, clip_set, rows_of
@@ -61,7 +61,7 @@ def _gather_page(
     rule = store.get_model(calibrated.rule_key, AlarmRule)
     ledger = store.get_frame(asset.ledger_key)
     calibration = read_normal_scores(store, model.prefix)
-    table = judged_table(store, scores, threshold, calibration.scores)
+    table = without_leaked_labels(judged_table(store, scores, threshold, calibration.scores))
     normals = _name_normals(ledger, calibration.recording_ids, calibration.scores)
     intake = _intake_of(asset, quality)
     background = read_background(store, model.prefix)
@@ -91,6 +91,7 @@ def _gather_page(
         noise_recordings=noise_of(ledger)["recording_id"].nunique(),
         indistinct=background.reason if isinstance(background, Indistinct) else None,
         least_normals=run.settings.qa.min_normals,
+        longest_s=calibration.recorded.longest_s,
         caveats=model.caveats,
         fleet_link=f"../../../../{keys.fleet(run.customer)}",
         **clips,

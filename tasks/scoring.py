@@ -2,7 +2,8 @@
 
 A model's version is a hash of everything that decides its numbers, so a model that is there never needs
 fitting again. Scores of recordings are kept beside the model, so a recording is scored once per model, and so is
-whether the machine was off, where noise-only recordings tell (`background.json`).
+whether the machine was off, where noise-only recordings tell (`background.json`), and in what they differ from the
+normals as recordings (`calibration.json`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pydantic import RootModel
 from engines.base import recording_scores
 from schemas.references import Model, Run, Scores, Selection
 from tasks import keys
-from tasks.background import name_states, noise_of, read_background
+from tasks.background import noise_of, read_background, stand
 from tasks.engine_names import engine_phrase
 from tasks.engines import Recipe, caveats_of, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import source_clips
 from tasks.logbook import note
-from tasks.normals import NormalScores, divide, save_normal_scores, score_normals
+from tasks.normals import NormalScores, divide, read_normal_scores, save_normal_scores, score_normals
 from tasks.progress import track
 from tasks.runs import digest
 from tasks.store import ObjectStore, open_store
@@ -100,7 +101,7 @@ def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, n
         recipe.digest(),
         selection.source.version if learns_from_source(recipe) else "",
         run.settings.standardize.digest(),
-        run.settings.alarm.digest(),
+        run.settings.alarm.calibration_digest(),
         str(run.settings.seed),
         run.code_version,
         str(run.settings.qa.min_normals),
@@ -156,7 +157,7 @@ def score_recordings(selection: Selection, model: Model, run: Run) -> Scores:
 
 
 def _no_scores() -> pd.DataFrame:
-    columns = {"recording_id": "str", "score": "float64", "state": "str"}
+    columns = {"recording_id": "str", "score": "float64", "state": "str", "notes": "str"}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
 
 
@@ -177,9 +178,16 @@ def _score_missing(store: ObjectStore, model: Model, tests: pd.DataFrame, missin
         track(f"Scoring {model.asset.asset_id}", total=int(tests["recording_id"].isin(missing).sum())) as advance,
     ):
         engine, background = load_engine(folder, model.encoder), read_background(store, model.prefix)
+        recorded = read_normal_scores(store, model.prefix).recorded
         for start in range(0, len(missing), SCORING_BATCH):
             batch = missing[start : start + SCORING_BATCH]
             clips = clip_set(store, tests[tests["recording_id"].isin(batch)].reset_index(drop=True))
             scores = recording_scores(clips, engine.decision_function(clips, progress=advance))
-            fresh = {"recording_id": clips.recordings, "score": scores, "state": name_states(background, clips)}
+            standing = stand(background, recorded, clips)
+            fresh = {
+                "recording_id": clips.recordings,
+                "score": scores,
+                "state": [each.state for each in standing],
+                "notes": ["; ".join(each.differences) for each in standing],
+            }
             _add_scores(store, key, pd.DataFrame(fresh))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from prefect import task
 
 from engines.conditions import ConditionEvidence, judge_condition, recording_features
@@ -24,7 +26,7 @@ from schemas.references import Asset, Criterion, Model, Run, Selection, Source
 from schemas.settings import EngineChoice
 from tasks import keys
 from tasks.calibrating import normal_scores
-from tasks.engines import choose_encoder
+from tasks.engines import choose_encoder, load_engine
 from tasks.ledger import CONDITIONS, Role, rows_of
 from tasks.library import LeftOut, read_left_out, source_clips
 from tasks.logbook import note
@@ -169,16 +171,29 @@ def _unseen_values(rows: pd.DataFrame, normals: pd.DataFrame) -> dict[str, tuple
     return unseen
 
 
+def _trial_scores(store: ObjectStore, model: Model) -> NDArray[np.float64]:
+    """Leave-one-out scores of the normals that an engine learnt from, float64 (n,): what it may be chosen by.
+
+    Never those of recordings held out to calibrate on: an engine that is chosen because they score low by it rings more
+    often than the threshold set on them says (docs/calibration.md, section 2).
+    """
+    scores, method = normal_scores(store, model)
+    if method != "split":
+        return scores
+    with store.local_folder(model.prefix) as folder:
+        return load_engine(folder, model.encoder).normal_scores()
+
+
 @task(name="Settle on an engine", task_run_name="Settle on the engine of {selection.asset.asset_id}")
 def settle_engine(selection: Selection, models: list[Model], run: Run) -> Selection:
-    """Let engine C keep the asset only if it rings no more often on held-out normals than the engines below it.
+    """Let engine C keep the asset only if it rings no more often on normals left out than the engines below it.
 
     With one candidate there is nothing to settle. `selection.json` is written again with what was found.
     """
     if len(models) == 1:
         return selection
     store = open_store(run.store)
-    trials = {model.engine: count_false_alarms(normal_scores(store, model)[0]) for model in models}
+    trials = {model.engine: count_false_alarms(_trial_scores(store, model)) for model in models}
     choice = Choice(selection.engine, selection.reason, selection.candidates, selection.members)
     engine, found = settle(choice, trials)
     reason = explain_settled(choice, engine, found)

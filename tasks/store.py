@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import StoreError, UsageError
 
@@ -121,18 +121,43 @@ class ObjectStore(ABC):
             yield folder
 
     def get_model(self, key: str, model: type[ModelT]) -> ModelT:
-        """A pydantic model from JSON."""
-        return model.model_validate_json(self.get(key))
+        """A pydantic model from JSON.
+
+        Raises
+        ------
+        StoreError
+            There is none, or not as this version writes it.
+        """
+        try:
+            return model.model_validate_json(self.get(key))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise StoreError(
+                f"{key} cannot be read as this version of alp writes it ({where}: {first['msg']}); it is damaged, or of"
+                " another version: put it back from a backup, or onboard a package of the asset again, which makes what"
+                " belongs to a model anew"
+            ) from error
 
     def put_model(self, key: str, value: BaseModel) -> None:
         """A pydantic model as JSON."""
         self.put(key, (value.model_dump_json(indent=2) + "\n").encode())
 
     def get_frame(self, key: str) -> pd.DataFrame:
-        """A table from Parquet."""
+        """A table from Parquet.
+
+        Raises
+        ------
+        StoreError
+            There is none, or it is damaged.
+        """
         import pandas as pd
 
-        return pd.read_parquet(io.BytesIO(self.get(key)))
+        data = self.get(key)
+        try:
+            return pd.read_parquet(io.BytesIO(data))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{key} is damaged ({error}); put it back from a backup") from error
 
     def put_frame(self, key: str, frame: pd.DataFrame) -> None:
         """A table as Parquet."""

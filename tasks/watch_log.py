@@ -12,14 +12,18 @@ a batch carries the alarm's state after it, and a row that raises an alarm carri
 - rows are filed under one lock an asset, on what lies in the store then: of two who watch, the second finds the rows of
   the first and leaves those recordings out.
 
-Rows lie in parts, `monitor/<model version>/<number>.parquet`; the last part is written anew with each batch until it is
-full. A new champion starts a part of its own and a state of its own; what an older one has judged is not judged again.
+Rows lie in parts, `monitor/<model version>/<number>.parquet`, numbered through all versions in the order they were
+begun; the last part is written anew with each batch until it is full. A champion's *reign* is its parts since another
+one's: a new reign starts a part and a window of its own, also where that champion judged before, and takes over one
+thing, how long ago the last alarm was raised, so that a change of models does not ring twice for one fault. What any
+champion has judged is not judged again.
 
 Units: times are UTC, those of a recording the time its file was written; severities 0-100.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmState
 from tasks import keys
+from tasks.plain_text import printable
 from tasks.store import ObjectStore
 
 PART_ROWS = 2000
@@ -69,7 +74,7 @@ class Row(BaseModel):
     severity: float | None
     grade: str | None
     state: str | None
-    decision: Literal["alarm", "normal", "off", "refused"]
+    decision: Literal["alarm", "normal", "off", "not comparable", "refused"]
     exceeded: bool | None
     notes: str = Field(description="Rules of the quality gate that it breaks, parted by commas.")
     alarm_id: str | None = Field(default=None, description="The alarm that is on at this clip, or ends on it.")
@@ -86,16 +91,26 @@ class SeenFile(NamedTuple):
     modified: datetime
 
 
-def printable(name: str) -> str:
-    """A file's name as text that can be printed and filed, whatever bytes it is made of."""
-    return name.encode("utf-8", "replace").decode()
+class Known(NamedTuple):
+    """What was read before: its name then, and whether the quality gate refused it."""
+
+    name: str
+    refused: bool
+
+
+class Judged(NamedTuple):
+    """The recording that a file of some name held when it was last judged."""
+
+    recording_id: str
+    duration_s: float
 
 
 class WatchLog:
-    """The rows of an asset for one champion, and what any champion has judged.
+    """The rows of an asset in a champion's reign, and what any champion has judged.
 
     `state` and `alarm_id` are those after the last row; `presumed` the scores, oldest first, of the clips that this
-    champion found normal while no alarm was on.
+    champion found normal, while no alarm was on and in no alarm's window. `refused_in_a_row` counts the last rows
+    without a good recording, by whichever champion, and `last_good` is when the last good one was recorded.
     """
 
     def __init__(self, store: ObjectStore, customer: str, asset_id: str, version: str) -> None:
@@ -105,14 +120,20 @@ class WatchLog:
 
     def _load(self) -> None:
         self.state, self.alarm_id = AlarmState(), None
-        self.presumed: list[float] = []
+        self.refused_in_a_row = 0
+        self.last_good: datetime | None = None
+        self._presumed: dict[str, float] = {}
         self._files: set[SeenFile] = set()
-        self._hashes: dict[str, str] = {}
-        self._recordings: dict[str, str] = {}
-        self._last_part: tuple[str, bytes] | None = None
-        for key in part_keys(self._store, self._customer, self._asset_id):
-            self._take_in(_read(self._store, key), own=_version_of(key) == self.version)
+        self._hashes: dict[str, Known] = {}
+        self._recordings: dict[str, Known] = {}
+        self._names: dict[str, Judged] = {}
         self._last_part = self._find_last_part()
+        parts = part_keys(self._store, self._customer, self._asset_id)
+        others = [_number_of(key) for key in parts if _version_of(key) != self.version]
+        self._first = max(others, default=0) + 1
+        self.reign = f"{self.version}-{self._first}"
+        for key in parts:
+            self._take_in(_read(self._store, key), reigns=self._is_of_reign(key))
         also = self._key(_ALSO_SEEN)
         self._also_seen = self._store.get_frame(also) if self._store.exists(also) else None
         if self._also_seen is not None:
@@ -121,30 +142,65 @@ class WatchLog:
     def _key(self, name: str) -> str:
         return keys.monitor(self._customer, self._asset_id, name)
 
-    def _find_last_part(self) -> tuple[str, bytes] | None:
-        own = part_keys(self._store, self._customer, self._asset_id, self.version)
-        return (own[-1], self._store.get(own[-1])) if own else None
+    @property
+    def has_reigned(self) -> bool:
+        """Whether the last row is of this reign; else another champion filed it, or there is none."""
+        return self._last_part is not None and self._is_of_reign(self._last_part[0])
 
-    def _take_in(self, rows: pd.DataFrame, *, own: bool) -> None:
-        self._files.update(_seen_files(rows))
-        self._hashes |= _named(rows, "file_sha")
-        self._recordings |= _named(rows, "recording_id")
-        if not own or rows.empty:
+    def _is_of_reign(self, key: str) -> bool:
+        return _version_of(key) == self.version and _number_of(key) >= self._first
+
+    def _find_last_part(self) -> tuple[str, bytes] | None:
+        parts = part_keys(self._store, self._customer, self._asset_id)
+        return (parts[-1], self._store.get(parts[-1])) if parts else None
+
+    def _take_in(self, rows: pd.DataFrame, *, reigns: bool) -> None:
+        if rows.empty:
             return
-        presumed = rows[(rows["decision"] == "normal") & rows["alarm_id"].isna()]
-        self.presumed += presumed["score"].tolist()
+        self._files.update(_seen_files(rows))
+        self._hashes |= _known_by(rows, "file_sha")
+        self._recordings |= _known_by(rows, "recording_id")
+        self._count_refused(rows)
         last = rows.iloc[-1]
-        self.state = AlarmState.model_validate_json(last["alarm_state"])
-        self.alarm_id = last["alarm_id"] if self.state.phase == "alarm" else None
+        state = AlarmState.model_validate_json(last["alarm_state"])
+        if not reigns:
+            self.state, self.alarm_id, self._presumed = succeed(state), None, {}
+            return
+        presumed = rows[(rows["decision"] == "normal") & rows["exceeded"].notna() & rows["alarm_id"].isna()]
+        self._presumed |= dict(zip(presumed["recording_id"], presumed["score"], strict=True))
+        for alarm in rows["alarm"].dropna():
+            for clip in json.loads(alarm)["clips"]:
+                self._presumed.pop(clip, None)
+        self.state = state
+        self.alarm_id = last["alarm_id"] if state.phase == "alarm" else None
+
+    def _count_refused(self, rows: pd.DataFrame) -> None:
+        good = rows[~rows["decision"].isin(["refused", "not comparable"])]
+        if good.empty:
+            self.refused_in_a_row += len(rows)
+            return
+        self.refused_in_a_row = len(rows) - 1 - int(good.index[-1] - rows.index[0])
+        self.last_good = good["time"].iloc[-1].to_pydatetime()
+        heard = zip(good["name"], good["recording_id"], good["duration_s"].fillna(0.0), strict=True)
+        self._names |= {name: Judged(recording_id, duration) for name, recording_id, duration in heard}
+
+    @property
+    def presumed(self) -> list[float]:
+        """Scores, oldest first, of what this champion found normal in its reign."""
+        return list(self._presumed.values())
 
     def knows_file(self, file: SeenFile) -> bool:
         """Whether that very file was read before, by name, size and time; nothing has to be read to ask."""
         return SeenFile(printable(file.name), file.bytes, file.modified) in self._files
 
-    def same_as(self, *, file_sha: str, recording_id: str | None) -> str | None:
-        """The name under which the same file, or the same sound in another file, was judged before."""
+    def same_as(self, *, file_sha: str, recording_id: str | None) -> Known | None:
+        """What the same file, or the same sound in another file, was before."""
         by_sound = self._recordings.get(recording_id) if recording_id else None
         return by_sound or self._hashes.get(file_sha)
+
+    def judged_as(self, name: str) -> Judged | None:
+        """The recording that a file of this printable name held when it was last judged."""
+        return self._names.get(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -161,8 +217,8 @@ class WatchLog:
         number, before = 1, None
         if self._last_part is not None:
             last = self._last_part[0]
-            number, before = int(last.rpartition("/")[2].removesuffix(".parquet")), _read(self._store, last)
-            if len(before) >= PART_ROWS:
+            number, before = _number_of(last), _read(self._store, last) if self._is_of_reign(last) else None
+            if before is None or len(before) >= PART_ROWS:
                 number, before = number + 1, None
         if before is not None:
             fresh = pd.concat([before, fresh], ignore_index=True)
@@ -170,7 +226,7 @@ class WatchLog:
         key = self._key(f"{self.version}/{number:06d}.parquet")
         self._store.put_frame(key, fresh)
         self._last_part = (key, self._store.get(key))
-        self._take_in(as_frame(rows), own=True)
+        self._take_in(as_frame(rows), reigns=True)
 
     def note_files(self, files: Iterable[SeenFile]) -> None:
         """Remember files that hold what was judged before, so that they are not read again; a kill costs a reading."""
@@ -185,17 +241,16 @@ class WatchLog:
             self._store.put_frame(key, together.drop_duplicates().reset_index(drop=True))
         self._files.update(_seen_files(fresh))
 
-    def last_rows(self) -> Iterator[pd.DataFrame]:
-        """The last part of every champion: where a kill can have cut off what follows from rows."""
-        last = {_version_of(key): key for key in part_keys(self._store, self._customer, self._asset_id)}
-        for key in last.values():
-            yield _read(self._store, key)
+    def last_rows(self) -> pd.DataFrame:
+        """The last part, by whichever champion: where a kill can have cut off what follows from rows."""
+        return as_frame([]) if self._last_part is None else _read(self._store, self._last_part[0])
 
 
 def part_keys(store: ObjectStore, customer: str, asset_id: str, version: str = "") -> list[str]:
     """Keys of all parts, or those of one champion, in the order they were begun."""
     prefix = keys.monitor(customer, asset_id, f"{version}/" if version else "")
-    return [key for key in store.list_keys(prefix) if not key.endswith(_ALSO_SEEN) and key.endswith(".parquet")]
+    found = [key for key in store.list_keys(prefix) if not key.endswith(_ALSO_SEEN) and key.endswith(".parquet")]
+    return sorted(found, key=_number_of)
 
 
 def read_rows(store: ObjectStore, customer: str, asset_id: str, version: str | None = None) -> pd.DataFrame:
@@ -206,6 +261,25 @@ def read_rows(store: ObjectStore, customer: str, asset_id: str, version: str | N
 
 def _version_of(key: str) -> str:
     return key.split("/")[-2]
+
+
+def _number_of(key: str) -> int:
+    return int(key.rpartition("/")[2].removesuffix(".parquet"))
+
+
+def succeed(state: AlarmState) -> AlarmState:
+    """Where a champion begins that takes over from another: with an empty window, and what is left of hold-off.
+
+    Clips judged by another model say nothing to this one's rule, but the fault that rang may still be there.
+    """
+    return AlarmState(
+        phase="armed" if state.phase == "armed" else "hold_off",
+        since=state.since,
+        raised_at=state.raised_at,
+        held_s=state.held_s,
+        last_time=state.last_time,
+        raised=state.raised,
+    )
 
 
 def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -223,6 +297,6 @@ def _seen_files(rows: pd.DataFrame) -> Iterator[SeenFile]:
     return map(SeenFile, rows["name"], rows["bytes"].tolist(), times)
 
 
-def _named(rows: pd.DataFrame, column: str) -> dict[str, str]:
+def _known_by(rows: pd.DataFrame, column: str) -> dict[str, Known]:
     known = rows[rows[column].notna() & (rows[column] != "")]
-    return dict(zip(known[column], known["name"], strict=True))
+    return dict(zip(known[column], map(Known, known["name"], known["decision"] == "refused"), strict=True))

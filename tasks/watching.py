@@ -2,38 +2,60 @@
 
 A `Watcher` keeps the champion in memory and looks at its source whenever it is asked to. Whatever kills it, the next
 one goes on where it stopped (`tasks.watch_log` says why). A file that cannot be judged is named with what to do, filed
-as refused, and keeps no other from being judged; it is looked at again when it changes.
+as refused, and keeps no other from being judged; it is looked at again when it changes. Whatever else fails is said,
+and the watch goes on: with the champion it has, where the next one cannot be loaded.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.errors import EnvironmentFault, InputError
+from schemas.errors import AlpError, EnvironmentFault, InputError
 from schemas.problems import Problem
 from schemas.rules import report
+from schemas.settings import Environment
 from tasks.alarms import Alarm, describe_happening, make_up, untold_alarms, write_alarms, write_state
+from tasks.background import NOT_COMPARABLE
+from tasks.covering import Coverage, judge_coverage, read_coverage, untold_coverage
 from tasks.drifting import DriftState, judge_windows, untold_drift
-from tasks.events import Tell
-from tasks.hearing import Heard, hear, refused_unread, too_large
+from tasks.events import Happening, Tell
+from tasks.hearing import Heard, goes_on, hash_bytes, hear, refused_unread, too_large
 from tasks.monitoring import BATCH, Judgement, Watch, load_watch, read_champion
 from tasks.parallel import ordered_map
+from tasks.plain_text import printable, without_controls
 from tasks.raising import Batch
-from tasks.recordings import UNFINISHED_RULES, Settling, Source
+from tasks.recordings import SETTLE_S, UNFINISHED_RULES, Settling, Source
 from tasks.store import ObjectStore
-from tasks.telling import tell_once
-from tasks.watch_log import Row, SeenFile, WatchLog, as_frame, printable
+from tasks.telling import give_up, is_too_old, tell_once
+from tasks.watch_log import Row, SeenFile, WatchLog, as_frame
 
 TELL_AGAIN_S = 30.0
 """Before a server that did not answer is asked again: judging must not wait for it at every look."""
 
-NewsKind = Literal["champion", "away", "judged", "refused", "repeated", "drifted", "told", "not_told", "nobody_told"]
+NewsKind = Literal[
+    "champion",
+    "settings",
+    "away",
+    "trouble",
+    "judged",
+    "refused",
+    "passed_over",
+    "repeated",
+    "grown",
+    "drifted",
+    "uncovered",
+    "covered",
+    "told",
+    "not_told",
+    "nobody_told",
+    "too_old",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +82,15 @@ class Tally:
     told: int = 0
     waiting: int = 0
     drifted: bool = False
+    uncovered: bool = False
 
 
 class Watcher:
     """Watches one asset.
 
     source: where recordings come from. patience: looks at an unfinished file before it is called broken; None where
-    there is only one look. tell: how people are told; None: no Prefect server is configured. on_news: called with
-    everything that happens, as it happens.
+    there is only one look. settling: what tells that a file is written; else that is made for `patience`. tell: how
+    people are told; None: no Prefect server is configured. on_news: called with everything that happens, as it happens.
     """
 
     def __init__(
@@ -78,12 +101,18 @@ class Watcher:
         *,
         patience: int | None,
         tell: Tell | None,
+        settle_s: float = SETTLE_S,
         on_news: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.tally = Tally()
         self._store, self._source, self._tell, self._on_news = store, source, tell, on_news
-        self._settling = Settling(patience=patience)
+        self._settling = Settling(patience=patience, settle_s=settle_s)
+        self._began = None if patience is None else datetime.now(UTC)
         self._unreadable: set[SeenFile] = set()
+        self._unjudged: set[SeenFile] = set()
+        self._said: set[tuple[str, str]] = set()
+        self._repeats, self._why_refused, self._has_judged = 0, "", False
+        self._coverage = read_coverage(store, watch.customer, watch.asset_id)
         self._tell_after = 0.0
         self._use(watch)
 
@@ -119,6 +148,7 @@ class Watcher:
             self._judge_batch(found[start : start + BATCH])
         self.tally.waiting = self._settling.waiting
         self._judge_drift()
+        self._judge_coverage()
         return len(found)
 
     def tell_people(self) -> None:
@@ -126,41 +156,79 @@ class Watcher:
         if not self._has_to_tell or time.monotonic() < self._tell_after:
             return
         try:
-            self.tally.told += tell_of_all(
-                self._store, self.watch.customer, self.watch.asset_id, self._tell, self._on_news
-            )
+            telling = tell_of_all(self._store, self.watch.customer, self.watch.asset_id, self._tell, self._say_telling)
         except EnvironmentFault as error:
             self._tell_after = time.monotonic() + TELL_AGAIN_S
             self._on_news(News("not_told", text=str(error)))
-        else:
-            self._has_to_tell = False
+            return
+        self.tally.told += telling.told
+        self._tell_after = time.monotonic() + TELL_AGAIN_S if telling.refused else 0.0
+        self._has_to_tell = bool(telling.refused)
+
+    def _say_telling(self, news: News) -> None:
+        """Say what became of a message, once where nothing did."""
+        if news.kind in ("told", "too_old") or self._is_new(news.kind, news.text):
+            self._on_news(news)
+
+    def _is_new(self, *what: str) -> bool:
+        """Whether that was not said yet."""
+        key = (what[0], what[1])
+        is_new = key not in self._said
+        self._said.add(key)
+        return is_new
 
     def _follow_champion(self) -> None:
+        """Take the next champion up, or go on with this one and say why, where it cannot be loaded."""
         watch = self.watch
-        if read_champion(self._store, watch.customer, watch.asset_id).version != watch.champion.version:
-            self._use(load_watch(self._store, watch.customer, watch.asset_id))
-            self._on_news(News("champion", text=self.watch.champion.version))
+        try:
+            if read_champion(self._store, watch.customer, watch.asset_id) == watch.champion:
+                return
+            successor = load_watch(self._store, watch.customer, watch.asset_id)
+        except AlpError as error:
+            self._on_news(News("trouble", text=f"{error}; model {watch.champion.version} judges until then"))
+            return
+        self._use(successor)
+        is_other = successor.champion.version != watch.champion.version
+        self._on_news(News("champion" if is_other else "settings", text=successor.champion.version))
 
     def _find(self) -> list[SeenFile]:
         try:
-            there = self._source.list()
+            there = self._source.list(self._pass_over)
         except InputError as error:
             self._on_news(News("away", text=str(error)))
             return []
-        new = [file for file in there if not self._log.knows_file(file)]
+        new = [file for file in there if file not in self._unjudged and not self._log.knows_file(file)]
         return self._settling.take_settled(new, now=datetime.now(UTC))
 
+    def _pass_over(self, name: str, why: str) -> None:
+        """Say once of something in the folder that it is not looked at."""
+        shown, text = printable(name), f"{printable(name)}: {why}"
+        if self._is_new("passed_over", text):
+            self.tally.refused[shown] = text
+            self._on_news(News("passed_over", text=text))
+
     def _hear(self, file: SeenFile) -> Heard | None:
-        """The file as it was heard; None where it is gone."""
+        """The file as it was heard; None where it is gone. What is known by its bytes is not decoded again."""
         name, settings = printable(file.name), self.watch.settings
+        most = settings.archive.max_file_bytes
         if problem := too_large(name, file.bytes, settings):
             return refused_unread(name, problem)
         try:
-            data = self._source.read(file)
+            data = self._source.read(file, most=most)
         except OSError as error:
             self._name_unreadable(file, refused_unread(name, _cannot_be_read(name, error)))
             return None
-        return None if data is None else hear(name, data, self.watch.ear)
+        if data is None:
+            return None
+        if problem := too_large(name, len(data), settings):
+            return refused_unread(name, problem)
+        sha = hash_bytes(data)
+        if self._log.same_as(file_sha=sha, recording_id=None) is not None:
+            return Heard(name, sha, None, None, None, ())
+        heard = hear(name, data, self.watch.ear)
+        before = self._log.judged_as(name)
+        grown = before is not None and heard.standard is not None and goes_on(data, *before, self.watch.ear)
+        return replace(heard, goes_on=grown)
 
     def _name_unreadable(self, file: SeenFile, heard: Heard) -> None:
         """Say once that a file cannot be read. It is not filed: rights that are mended leave no trace in the file."""
@@ -178,8 +246,28 @@ class Watcher:
             if one is not None and not (_seems_unfinished(one) and self._settling.hold(file, now=now))
         ]
         good = {str(one.recording_id): one for _, one in whole if one.standard is not None and not self._is_known(one)}
-        judged = {found.recording_id: found for found in self.watch.judge(list(good.values()))}
-        self._file(whole, judged)
+        judged = {found.recording_id: found for found in self._judge(list(good.values()))}
+        failed = good.keys() - judged.keys()
+        self._unjudged |= {file for file, one in whole if one.recording_id in failed}
+        self._file([(file, one) for file, one in whole if one.recording_id not in failed], judged)
+
+    def _judge(self, heard: Sequence[Heard]) -> list[Judgement]:
+        """What the champion says; nothing of a recording at which its engine fails, which keeps no other waiting."""
+        try:
+            return self.watch.judge(heard)
+        except Exception as error:  # whatever an engine may raise at a sound that nobody has heard yet
+            if len(heard) > 1:
+                return [found for one in heard for found in self._judge([one])]
+            self._name_unjudged(heard[0], error)
+            return []
+
+    def _name_unjudged(self, heard: Heard, error: Exception) -> None:
+        why = without_controls(f"{type(error).__name__}: {error}")
+        text = (
+            f"{heard.name} could not be judged ({why}): keep the file and tell us; it is tried again at the next start"
+        )
+        self.tally.refused[heard.name] = text
+        self._on_news(News("trouble", text=text))
 
     def _is_known(self, heard: Heard) -> bool:
         return self._log.same_as(file_sha=heard.file_sha, recording_id=heard.recording_id) is not None
@@ -190,7 +278,7 @@ class Watcher:
         with log.locked():
             batch = Batch(store, watch, log)
             for file, heard in whole:
-                batch.add(file, heard, judged.get(str(heard.recording_id)))
+                batch.add(file, heard, judged.get(str(heard.recording_id)), grown=heard.goes_on)
             if batch.rows:
                 self._is_behind = True
                 log.file_rows(batch.rows)
@@ -206,18 +294,32 @@ class Watcher:
         tally = self.tally
         for heard, judgement, row, alarm in batch.filed:
             if judgement is None:
-                tally.refused[heard.name] = str(heard.refusal)
+                tally.refused[heard.name] = self._why_refused = str(heard.refusal)
             else:
                 tally.judged += 1
+                self._note_heard(judgement)
             if row.transition == "raised":
                 tally.raised.append(str(row.alarm_id))
                 self._has_to_tell = True
             elif row.transition == "cleared":
                 tally.cleared.append(str(row.alarm_id))
-            self._on_news(News("refused" if judgement is None else "judged", row, heard, judgement, alarm))
+            place = self._store.location(alarm.picture) if alarm is not None and alarm.picture else ""
+            self._on_news(News("refused" if judgement is None else "judged", row, heard, judgement, alarm, place))
+        for name in batch.grown:
+            self._on_news(News("grown", text=_say_grown(name)))
         for file, same in batch.repeated:
             tally.repeated += 1
-            self._on_news(News("repeated", text=f"{printable(file.name)} holds what {same} holds, which was judged"))
+            self._repeats += same.refused
+            became = "refused" if same.refused else "judged"
+            text = f"{printable(file.name)} holds what {same.name} holds, which was {became}"
+            self._on_news(News("repeated", text=text))
+
+    def _note_heard(self, judgement: Judgement) -> None:
+        """A recording that cannot be compared with the normals covers the machine no more than a refused one."""
+        if judgement.decision == NOT_COMPARABLE:
+            self._why_refused = f"{judgement.name}: it is recorded unlike the normals ({', '.join(judgement.notes)})."
+        else:
+            self._has_judged, self._repeats = True, 0
 
     def _judge_drift(self) -> None:
         before, self._drift = self._drift, judge_windows(self._store, self.watch, self._log, self._drift)
@@ -226,13 +328,51 @@ class Watcher:
             self._has_to_tell = True
             self._on_news(News("drifted", text=self._drift.sentence))
 
+    def _judge_coverage(self) -> None:
+        before, log = self._coverage, self._log
+        self._coverage = judge_coverage(
+            self._store,
+            self.watch,
+            log,
+            before,
+            refused=log.refused_in_a_row + self._repeats,
+            why=self._why_refused,
+            judged=self._has_judged,
+            began=self._began,
+        )
+        self._has_judged = False
+        self.tally.uncovered = not self._coverage.covered
+        if before is None or before.covered != self._coverage.covered:
+            self._say_coverage(self._coverage, before)
+
+    def _say_coverage(self, now: Coverage, before: Coverage | None) -> None:
+        if not now.covered:
+            self._has_to_tell = True
+            self._on_news(News("uncovered", text=now.sentence))
+        elif before is not None:
+            self._on_news(News("covered", text=f"{now.machine} ({now.customer}): covered again"))
+
+
+def _say_grown(name: str) -> str:
+    return (
+        f"{name} goes on where it was judged before, and does not count towards an alarm again: its recorder pauses in"
+        " the middle of a file; give a longer --settle"
+    )
+
 
 def _cannot_be_read(name: str, error: OSError) -> Problem:
-    return report("clip.undecodable", file=name, why=f"it cannot be read: {error.strerror}")
+    return report("clip.undecodable", file=name, why=f"it cannot be read: {error.strerror or error}")
 
 
 def _seems_unfinished(heard: Heard) -> bool:
     return heard.refusal is not None and heard.refusal.rule in UNFINISHED_RULES
+
+
+class Telling(NamedTuple):
+    """What telling brought: how much the server was told, and what it refuses to be told, and why."""
+
+    told: int
+    refused: tuple[str, ...]
 
 
 def tell_of_all(
@@ -241,22 +381,50 @@ def tell_of_all(
     asset_id: str,
     tell: Tell | None,
     on_news: Callable[[News], None] = lambda news: None,
-) -> int:
-    """Tell of every alarm and drift of which nobody was told yet; the number of those that the server was told.
+) -> Telling:
+    """Tell of every alarm, drift and outage of which nobody was told yet, one that is refused keeping back no other.
 
     Raises
     ------
     EnvironmentFault
         The server cannot be told now.
     """
-    told = 0
+    told, refused = 0, []
+    for name, happening, alarm in _untold(store, customer, asset_id, on_news):
+        if tell is None:
+            on_news(News("nobody_told", alarm=alarm, text=name))
+            continue
+        refusal = tell_once(store, customer, asset_id, name, happening, tell)
+        if refusal is None:
+            told += 1
+            on_news(News("told", alarm=alarm, text=name))
+        else:
+            refused.append(f"{happening.event} {name}: {refusal}")
+            on_news(News("not_told", alarm=alarm, text=refused[-1]))
+    return Telling(told, tuple(refused))
+
+
+def _untold(
+    store: ObjectStore, customer: str, asset_id: str, on_news: Callable[[News], None]
+) -> Iterator[tuple[str, Happening, Alarm | None]]:
+    """By which name, what, and the alarm if it is one; what is too old is noted as such."""
+    now, link = datetime.now(UTC), link_maker(store)
     for alarm in untold_alarms(store, customer, asset_id):
-        reached = tell_once(store, customer, asset_id, alarm.alarm_id, describe_happening(alarm), tell)
-        told += reached
-        on_news(News("told" if reached else "nobody_told", alarm=alarm))
-    if (drift := untold_drift(store, customer, asset_id)) is not None:
-        told += tell_once(store, customer, asset_id, drift.key, drift, tell)
-    return told
+        happening = describe_happening(alarm, link=link, now=now)
+        if is_too_old(alarm.judged_at, now=now):
+            give_up(store, customer, asset_id, alarm.alarm_id, happening)
+            on_news(News("too_old", alarm=alarm, text=alarm.alarm_id))
+        else:
+            yield alarm.alarm_id, happening, alarm
+    for happening in (untold_drift(store, customer, asset_id), untold_coverage(store, customer, asset_id)):
+        if happening is not None:
+            yield happening.key, happening, None
+
+
+def link_maker(store: ObjectStore) -> Callable[[str], str]:
+    """Gives the address of an object: below `ALP_LINK_BASE` where that is set, else as the store has it."""
+    base = (Environment().link_base or store.url).rstrip("/")
+    return lambda key: f"{base}/{key}"
 
 
 class Watched(BaseModel):
@@ -273,8 +441,9 @@ class Watched(BaseModel):
     waiting: int = Field(description="Files that are still being written, as far as can be told.")
     raised: tuple[str, ...] = Field(description="Ids of the alarms that were raised.")
     cleared: tuple[str, ...] = Field(description="Ids of the alarms that ended.")
-    told: int = Field(description="Alarms and drifts that the Prefect server was told.")
+    told: int = Field(description="Alarms, drifts and outages that the Prefect server was told.")
     drifted: bool = Field(description="Whether the champion is to be recalibrated.")
+    uncovered: bool = Field(description="Whether no good recordings come, so that a fault would not be heard.")
 
     @classmethod
     def of(cls, watcher: Watcher) -> Watched:
@@ -292,4 +461,5 @@ class Watched(BaseModel):
             cleared=tuple(tally.cleared),
             told=tally.told,
             drifted=tally.drifted,
+            uncovered=tally.uncovered,
         )

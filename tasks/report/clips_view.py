@@ -127,6 +127,8 @@ def _outcome(clip: ShownClip) -> tuple[str, str]:
     """The key of what the alarm did on this clip, and its tone."""
     if clip.grade == "OFF":
         return ("off_fault", "bad") if clip.label == "anomaly" else ("off", "plain")
+    if clip.grade == "UNKNOWN" and not clip.alarm:
+        return ("unheard_fault", "bad") if clip.label == "anomaly" else ("unheard", "caution")
     if clip.label == "anomaly":
         return ("hit", "good") if clip.alarm else ("miss", "bad")
     if clip.label == "normal":

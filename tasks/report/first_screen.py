@@ -66,7 +66,7 @@ def answer(page: AssetPage, say: Words) -> Answer:
         headline=say(_headline_key(page.kpi, kpi, certified=sure, blind=blind)),
         tone="bad" if blind else {"met": "good" if sure else "caution", "not_met": "bad"}.get(kpi.status, "caution"),
         ringing=say("ringing.synthetic" if page.synthetic else f"ringing.{advice}"),
-        lead=_lead(page.rule, page.policy, say),
+        lead=_lead(page.rule, page.policy, page.longest_s, say),
         observed=_observed(page, say),
         notices=_notices(page, say, blind=blind, against=against),
         tiles=[
@@ -94,11 +94,20 @@ def _headline_key(kpi: Kpi, verdict: verdicts.KpiVerdict, *, certified: bool, bl
     return f"headline.{about}.{status}.{'certified' if certified else 'estimated'}"
 
 
-def _lead(rule: AlarmRule, policy: AlarmPolicy, say: Words) -> str:
+def name_cadence(policy: AlarmPolicy, longest_s: float | None, say: Words) -> str:
+    """What every rate of false alarms stands on: `1,440 recordings a day of up to 10 seconds each`."""
+    clips = f"{policy.clips_per_day:,.6g}"
+    if longest_s is None:
+        return say("cadence", clips=clips)
+    return say("cadence.length", clips=clips, length=name_time(longest_s, say))
+
+
+def _lead(rule: AlarmRule, policy: AlarmPolicy, longest_s: float | None, say: Words) -> str:
     """The claim of the rule's explanation, from its figures, so that it can be said in either language."""
     interval = rule.alarms_per_day_interval
     return say(
         f"lead.{verdicts.how_sure(rule)}",
+        cadence=name_cadence(policy, longest_s, say),
         rate=words.rate(rule.alarms_per_day),
         high=words.rate(interval[1]) if interval else words.DASH,
         budget=words.rate(policy.false_alarms_per_day),
@@ -116,6 +125,13 @@ def _observed(page: AssetPage, say: Words) -> str | None:
 
 def _notices(page: AssetPage, say: Words, *, blind: bool, against: verdicts.Observed | None) -> list[Notice]:
     notices = []
+    unheard = int((page.scores["state"] == "not comparable").sum())
+    if unheard:
+        body = say("unheard.body", n=unheard, all=len(page.scores))
+        notices.append(Notice(say("unheard.title"), body))
+    longer = int(page.scores["notes"].str.contains("longer").sum()) if "notes" in page.scores else 0
+    if longer:
+        notices.append(Notice(say("longer.title"), say("longer.body", n=longer, all=len(page.scores))))
     if blind:
         seen = verdicts.observe(page.scores, page.rule)
         notices.append(Notice(say("blind.title"), say("blind.body", n=seen.anomalies)))
@@ -181,7 +197,8 @@ def _rate_tile(page: AssetPage, say: Words, *, contradicted: bool, blind: bool) 
         confidence = f"{rule.confidence:.0%}"
         body.append(say("tile.rate.bound", bound=words.rate(rule.confidence_bound), confidence=confidence))
     else:
-        body.append(say("tile.rate.at_most"))
+        body.append(say("tile.rate.at_most" if rule.certified else "tile.rate.about"))
+    body.append(say("tile.rate.cadence", cadence=name_cadence(page.policy, page.longest_s, say)))
     if contradicted:
         body.append(say("tile.rate.contradicted"))
     too_many = rule.alarms_per_day > verdicts.BUDGET_SLACK * page.policy.false_alarms_per_day
@@ -202,7 +219,8 @@ def _sureness_tile(page: AssetPage, say: Words) -> Tile:
 
 def _kpi_tile(page: AssetPage, verdict: verdicts.KpiVerdict, say: Words) -> Tile:
     body = [say("kpi.synthetic")] if verdict.status == "synthetic" else []
-    body += [*measured_kpi(page.kpi, verdict, say), say(f"kpi.{page.kpi.metric}.definition")]
+    cadence = name_cadence(page.policy, page.longest_s, say)
+    body += [*measured_kpi(page.kpi, verdict, say), say(f"kpi.{page.kpi.metric}.definition", cadence=cadence)]
     tone = {"met": "good", "not_met": "bad"}.get(verdict.status, "caution")
     return Tile(say("tile.kpi", goal=name_kpi(page.kpi, say)), say(f"kpi.status.{verdict.status}"), body, tone)
 
@@ -221,7 +239,10 @@ def measured_kpi(kpi: Kpi, verdict: verdicts.KpiVerdict, say: Words) -> list[str
 
     said = []
     if verdict.value is not None and is_rate and verdict.status == "unproven":
-        said.append(say("kpi.unproven.rate", value=show(verdict.value)))
+        if verdict.bound is None:
+            said.append(say("kpi.unproven.rate", value=show(verdict.value)))
+        else:
+            said.append(say("kpi.unproven.bound", bound=show(verdict.bound)))
     elif verdict.value is not None and verdict.interval is not None:
         low, high = show(verdict.interval.low), show(verdict.interval.high)
         said.append(say("kpi.measured.interval", value=show(verdict.value), low=low, high=high))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.report import words
-from tasks.report.first_screen import name_kpi, name_rule, name_time
+from tasks.report.first_screen import name_cadence, name_kpi, name_rule, name_time
 from tasks.report.words import Words
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def _card_cells(card: AssetCard, say: Words) -> list[tuple[str, Cell]]:
     if rule.confidence_bound is not None:
         bound, confidence = words.rate(rule.confidence_bound), f"{rule.confidence:.0%}"
         rate.append(say("tile.rate.bound", bound=bound, confidence=confidence))
+    rate.append(say("fleet.rate.cadence", cadence=name_cadence(card.policy, card.longest_s, say)))
     if card.advice == "blind":
         rate.append(say("fleet.rate.blind"))
     is_rate = card.kpi.metric == "alarms_per_day"

@@ -14,7 +14,7 @@ from engines.alarm import SECONDS_A_DAY, raise_rate
 from engines.calibration import Threshold
 from schemas.settings import AlarmPolicy
 from tasks.report import verdicts, words
-from tasks.report.first_screen import name_time
+from tasks.report.first_screen import name_cadence, name_time
 from tasks.report.words import Words
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def next_steps(page: AssetPage, say: Words) -> list[str]:
         steps.append(say("better.misses", n=seen.misses))
     if (page.scores["state"] == "not assessed").all() and not page.noise_recordings:
         steps.append(say("better.noise"))
-    return [*steps, *_certifying_by_window(page, say), *_certifying_by_clip(page.threshold, page.policy, say)]
+    cadence = say("better.cadence", cadence=name_cadence(page.policy, page.longest_s, say))
+    certifying = [*_certifying_by_window(page, say), *_certifying_by_clip(page.threshold, page.policy, say)]
+    return [*steps, *certifying, cadence]
 
 
 def _certifying_by_window(page: AssetPage, say: Words) -> list[str]:

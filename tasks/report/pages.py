@@ -78,7 +78,8 @@ class AssetPage:
     most like the others; `context` one row a clip, by `clip_id`, of what was written down of its recording
     (recorded_at, the condition columns, anomaly_type); `intake` and `faults` what this package brought for this asset
     and what was wrong with it; `caveats` those of the model; `noise_recordings` of the place without the machine, and
-    `indistinct` why they do not tell whether it is off; `least_normals` an engine must learn from at least.
+    `indistinct` why they do not tell whether it is off; `least_normals` an engine must learn from at least;
+    `longest_s` of the normals, which the stated rate of false alarms stands on.
     """
 
     language: Language
@@ -105,6 +106,7 @@ class AssetPage:
     noise_recordings: int = 0
     indistinct: str | None = None
     least_normals: int = 3
+    longest_s: float | None = None
     caveats: Sequence[str] = ()
     package_link: str = "../report.html"
     fleet_link: str | None = None

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_curve
 from engines.metrics import METRIC_NAMES, RANKING_NAMES, AssetMetrics
 from schemas.metadata import CONDITION_COLUMNS
 from tasks.report import charts, words
+from tasks.report.first_screen import name_rule
 from tasks.report.verdicts import too_high
 from tasks.report.words import Said, Words
 
@@ -195,7 +196,10 @@ def describe_metrics(page: AssetPage, say: Words) -> dict[str, Any]:
         "caveat": say.translate(caveat) if caveat else None,
         "conditions": _condition_rows(page, say),
         "limits": say(
-            "metrics.limits", threshold=words.number(page.threshold.value), limit=words.number(page.rule.clip_threshold)
+            "metrics.limits",
+            threshold=words.number(page.threshold.value),
+            limit=words.number(page.rule.clip_threshold),
+            rule=name_rule(page.rule, say),
         )
         if page.threshold.value != page.rule.clip_threshold
         else None,

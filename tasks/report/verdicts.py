@@ -32,13 +32,15 @@ class KpiVerdict:
     """The customer's target and what was measured.
 
     `interval` is the 95 % interval that the verdict rests on, where labels give one; `needed` how many labelled test
-    recordings of each kind would prove the target at the value seen, None where more labels cannot.
+    recordings of each kind would prove the target at the value seen, None where more labels cannot; `bound` of alarms a
+    day what is certified.
     """
 
     status: KpiStatus
     value: float | None
     interval: Interval | None
     needed: Labels | None = None
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Observed:
 def judge_kpi(kpi: Kpi, promise: Threshold | AlarmRule, metrics: AssetMetrics, *, synthetic: bool) -> KpiVerdict:
     """Met or not met where the 95 % interval lies wholly on one side of the target, else unproven.
 
-    Of the alarms a day: met where `promise` certifies them, and its bound at confidence where it has one. Synthetic
+    Of the alarms a day: met where `promise` certifies them, and its bound at confidence where it has one; not met where
+    the whole interval of a modelled rate lies beyond. A bound beyond the target says nothing of the rate. Synthetic
     sound proves nothing.
     """
     if kpi.metric == "alarms_per_day":
@@ -72,11 +75,12 @@ def judge_kpi(kpi: Kpi, promise: Threshold | AlarmRule, metrics: AssetMetrics, *
 
 
 def _judge_alarms(target: float, promise: Threshold | AlarmRule) -> KpiVerdict:
-    expected, bound = promise.alarms_per_day, promise.confidence_bound
-    if expected > target:
+    expected, bound, plausible = promise.alarms_per_day, promise.confidence_bound, promise.alarms_per_day_interval
+    if plausible is not None and plausible[0] > target:
         return KpiVerdict("not_met", expected, None)
-    proven = promise.certified and (expected if bound is None else bound) <= target
-    return KpiVerdict("met" if proven else "unproven", expected, None)
+    certified = (expected if bound is None else bound) if promise.certified else None
+    met = certified is not None and certified <= target
+    return KpiVerdict("met" if met else "unproven", expected, None, bound=certified)
 
 
 def _judge_misses(target: float, metrics: AssetMetrics) -> KpiVerdict:

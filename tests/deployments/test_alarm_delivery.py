@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from jinja2.sandbox import SandboxedEnvironment
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 import tasks.monitor_steps
-from deployments.delivery import connect, disconnect, email_block, send_test, slack_block, ways, webhook_block
+from deployments.delivery import _action, connect, disconnect, email_block, send_test, slack_block, ways, webhook_block
 from flows.monitor import monitor
 from schemas.errors import EnvironmentFault, InputError, UsageError
 from tasks.alarms import describe_happening, read_alarms
@@ -124,6 +126,13 @@ def stored_automation(name: str) -> dict[str, Any]:
     return next(each for each in found if each["name"] == name)
 
 
+def blocks_of(customer: str) -> list[str]:
+    """Names of the types of every block in which an address of a customer's ways is kept."""
+    with get_client(sync_client=True) as client:
+        blocks = client.request("POST", "/block_documents/filter", json={}).json()
+    return [each["block_type_name"] for each in blocks if str(each["name"]).startswith(f"alp-alarms-{customer}--")]
+
+
 def events_of(happening: Happening) -> int:
     wanted = {"filter": {"id": {"id": [str(happening.event_id)]}}}
     with get_client(sync_client=True) as client:
@@ -152,7 +161,7 @@ def test_one_fault_is_one_post_and_a_second_pass_none(
         second = monitor(CUSTOMER, ASSET, store.url, str(folder))
         assert (second.judged, second.told) == (0, 0)
         (alarm,) = read_alarms(store, CUSTOMER, ASSET)
-        happening = describe_happening(alarm)
+        happening = describe_happening(alarm, link=str, now=alarm.judged_at)
         await_true(lambda: events_of(happening) == 1, seconds=60, what="the event to be filed")
         tell_server(happening)  # as a process does that was killed before it noted what it told
         time.sleep(3)
@@ -166,7 +175,8 @@ def test_one_fault_is_one_post_and_a_second_pass_none(
     assert post["p_value"] == pytest.approx(1 / 13)
     assert post["severity"] > 75
     assert post["model_version"] == "v1"
-    assert Path(post["picture_link"]).read_bytes().startswith(b"\x89PNG")
+    assert post["picture_link"] == f"{store.url}/{alarm.picture}"
+    assert store.get(post["picture"]).startswith(b"\x89PNG")
     assert "1" in post["rule"]
     assert "3.wav" in post["sentence"]
 
@@ -175,7 +185,7 @@ def test_the_automation_is_stored_as_it_was_made(server: str, receiver: Receiver
     with connected("stored", receiver.url):
         stored = stored_automation("alp alarms: stored / webhook")
     trigger = stored["trigger"]
-    assert set(trigger["expect"]) == {"alp.alarm", "alp.drift"}
+    assert set(trigger["expect"]) == {"alp.alarm", "alp.drift", "alp.uncovered"}
     assert trigger["match"] == {"prefect.resource.id": "alp.asset.stored.*"}
     assert (trigger["posture"], trigger["threshold"], trigger["within"]) == ("Reactive", 1, 0)
     (action,) = stored["actions"]
@@ -192,11 +202,37 @@ def test_connecting_again_replaces_and_disconnecting_leaves_nothing(server: str,
     assert [post["sentence"] for post in receiver.posts] == ["only a test"]
     disconnect("again", "webhook")
     assert ways("again") == []
-    with get_client(sync_client=True) as client:
-        blocks = client.request("POST", "/block_documents/filter", json={}).json()
-    assert not [each for each in blocks if each["name"].startswith("alp-alarms-again")]
+    assert blocks_of("again") == []
     with pytest.raises(InputError, match="webhook"):
         disconnect("again", "webhook")
+
+
+def test_a_way_of_another_kind_under_the_same_name_leaves_no_address_behind(server: str, receiver: Receiver) -> None:
+    slack = slack_block("https://hooks.slack.com/services/T0000/B0000/XXXX")
+    connect("kinds", "webhook", webhook_block(receiver.url), name="shift")
+    connect("kinds", "slack", slack, name="shift")
+    assert [(way.name, way.kind) for way in ways("kinds")] == [("shift", "slack")]
+    assert blocks_of("kinds") == ["Slack Webhook"]
+    connect("kinds", "webhook", webhook_block(receiver.url), name="shift")
+    assert blocks_of("kinds") == ["Webhook"]
+    disconnect("kinds", "shift")
+    assert blocks_of("kinds") == []
+
+
+def test_what_a_file_is_called_calls_no_channel_in_slack_and_stays_plain_in_mail() -> None:
+    payload = {
+        "sentence": "alarm of <!channel> & co",
+        "picture_link": None,
+        "page_link": "https://x/y",
+        "subject": "a<b",
+    }
+    said = {}
+    for kind in ("slack", "email"):
+        action = _action(kind, uuid.uuid4())
+        templates = (action.subject, action.body)
+        said[kind] = [SandboxedEnvironment().from_string(each).render(event={"payload": payload}) for each in templates]
+    assert said["slack"] == ["a&lt;b", "alarm of &lt;!channel&gt; &amp; co\nhttps://x/y"]
+    assert said["email"] == ["a<b", "alarm of <!channel> & co\nhttps://x/y"]
 
 
 def test_a_customer_is_not_told_of_another_s_alarms(server: str, receiver: Receiver) -> None:

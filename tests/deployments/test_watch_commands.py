@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from deployments.monitor_commands import Printer
 from tasks.store import FolderStore
 from tasks.watch_log import read_rows
+from tasks.watching import News
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -111,7 +114,7 @@ class Watching:
     def __init__(self, environment: dict[str, str], store: Path, folder: Path, *more: str) -> None:
         command = [sys.executable, "-m", "deployments.cli", "monitor", "pump-00", "--watch", str(folder)]
         self.process = subprocess.Popen(
-            [*command, "--poll", "0.1", "--patience", "3", *options(store), *more],
+            [*command, "--poll", "0.1", "--settle", "0.2", "--patience", "3", *options(store), *more],
             env=environment | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,7 +162,7 @@ def test_watching_survives_half_written_files_renames_kills_and_is_stopped_by_a_
     (folder / "a.wav.part").rename(folder / "a.wav")
     running.await_rows(1)
     (folder / "b.wav").write_bytes(second[: len(second) // 2])
-    time.sleep(0.3)
+    time.sleep(0.6)
     (folder / "b.wav").write_bytes(second)
     running.await_rows(2)
     os.killpg(running.process.pid, signal.SIGKILL)
@@ -185,7 +188,8 @@ def test_watching_with_json_prints_one_document_when_it_is_stopped(
 ) -> None:
     folder = tmp_path / "recorder"
     shutil.copytree(sounds, folder)
-    command = [sys.executable, "-m", "deployments.cli", "monitor", "pump-00", "--watch", str(folder), "--poll", "0.1"]
+    command = [sys.executable, "-m", "deployments.cli", "monitor", "pump-00", "--watch", str(folder)]
+    command += ["--poll", "0.1", "--settle", "0.2"]
     with subprocess.Popen(
         [*command, *options(store), "--json"],
         env=alp_environment,
@@ -204,6 +208,25 @@ def test_watching_with_json_prints_one_document_when_it_is_stopped(
     assert (document["judged"], document["refused"]) == (len(list(sounds.iterdir())), {})
 
 
+def test_what_a_file_is_called_writes_no_line_of_its_own() -> None:
+    console = Console(file=io.StringIO(), width=500)
+    text = "a\x1b]0;owned\x07\nALARM    all is lost holds what b holds, which was judged"
+    Printer(console).print_news(News("repeated", text=text))
+    (line,) = console.file.getvalue().splitlines()
+    assert line.isprintable()
+    assert line.startswith("known")
+
+
+def test_score_shows_a_name_that_would_write_a_line_of_its_own(
+    alp: Alp, onboarded: Path, sounds: Path, tmp_path: Path
+) -> None:
+    shutil.copy(next(sounds.iterdir()), tmp_path / "a\x1b[31m\nCRITICAL b.wav")
+    done = alp("score", "pump-00", str(tmp_path), *options(onboarded))
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.startswith("CRITICAL b")]
+
+
 def test_what_cannot_be_watched_is_refused(alp: Alp, onboarded: Path, tmp_path: Path) -> None:
     assert alp("monitor", "pump-00", "--watch", str(tmp_path / "none"), *options(onboarded)).returncode == 3
     assert alp("monitor", "pump-99", "--watch", str(tmp_path), *options(onboarded)).returncode == 3
@@ -215,6 +238,7 @@ def test_alarms_of_a_machine_that_was_never_watched(alp: Alp, onboarded: Path) -
         "customer": "acme",
         "asset": "pump-00",
         "standing": None,
+        "coverage": None,
         "drift": None,
         "alarms": [],
     }

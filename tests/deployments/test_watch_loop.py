@@ -17,7 +17,7 @@ from tasks.recordings import RecorderFolder
 from tasks.store import FolderStore
 from tasks.watch_log import read_rows
 from tasks.watching import Watcher
-from tests.tasks.watching_rig import ASSET, CUSTOMER, make_watch, sound, write
+from tests.tasks.watching_rig import ASSET, AT_ONCE_S, CUSTOMER, make_watch, sound, write
 
 
 class Listener:
@@ -43,7 +43,7 @@ def recorder(tmp_path: Path) -> Path:
 @pytest.fixture
 def watcher(tmp_path: Path, recorder: Path) -> Watcher:
     store = FolderStore(tmp_path / "store")
-    return Watcher(store, make_watch(store), RecorderFolder(recorder), patience=3, tell=None)
+    return Watcher(store, make_watch(store), RecorderFolder(recorder), patience=3, settle_s=AT_ONCE_S, tell=None)
 
 
 def judged(watcher: Watcher, tmp_path: Path) -> list[str]:

@@ -21,9 +21,12 @@ from engines.alarm import (
     beta_binomial_rate,
     choose_alarm_rule,
     forget_window,
+    outruns_cadence,
     raise_rate,
 )
+from engines.base import ClipSet
 from engines.calibration import Method, calibrate, conformal_p_values, normals_to_certify
+from engines.comparability import Recorded
 from schemas.errors import InputError
 from schemas.settings import AlarmPolicy
 
@@ -472,3 +475,27 @@ def test_clips_that_say_nothing_change_no_alarm(
         _, transitions = run(rule, policy, [exceeded for exceeded, _ in stream])
         kinds.append([transition.kind for transition in transitions])
     assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize(("seconds", "outruns"), [(60, False), (55, False), (30, True), (600, False), (0, False)])
+def test_recordings_that_come_too_often_are_known(seconds: float, outruns: bool) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    times = [start + timedelta(seconds=seconds * i) for i in range(20)]
+    assert outruns_cadence(times, AlarmPolicy()) is outruns
+    assert not outruns_cadence(times[:1], AlarmPolicy())
+
+
+def test_longer_recordings_ring_more_often_than_is_certified_and_are_known_by_their_pieces() -> None:
+    """A recording's score is its worst piece's: six pieces ring about six times as often as the one calibrated on."""
+    policy, rng, sets = AlarmPolicy(false_alarms_per_day=14.4), np.random.default_rng(0), 300
+    rates = []
+    for _ in range(sets):
+        normals = rng.normal(size=100)
+        threshold = calibrate(normals, policy, method="split")
+        assert threshold.certified
+        rates.append(1 - stats.norm.cdf(threshold.value) ** 6)
+    assert np.mean(rates) > 4 * threshold.alarms_per_day / policy.clips_per_day
+    second = [rng.normal(size=100).astype(np.float32) for _ in range(6)]
+    recorded = Recorded.measure(ClipSet.from_arrays(second))
+    assert recorded.differences(ClipSet.from_arrays(second, recording_ids=["long"] * 6)) == [("longer",)]
+    assert "no longer than the normal ones" in threshold.explanation

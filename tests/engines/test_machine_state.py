@@ -52,7 +52,29 @@ def test_the_background_is_off_and_the_machine_is_not() -> None:
 
 def test_a_quieter_background_is_off_and_a_louder_one_is_judged() -> None:
     """What is loud may be a fault that drowns the machine; nothing that is louder than the place is the place."""
-    assert fitted().is_off(clips([hall(50, level=0.005), hall(51, level=0.04)])).tolist() == [True, False]
+    assert fitted().is_off(clips([hall(50, level=0.008), hall(51, level=0.04)])).tolist() == [True, False]
+    assert fitted().tell(clips([hall(50, level=0.004)])) == ["too quiet"]
+
+
+@pytest.mark.parametrize("gain_db", [-60, -40, -20])
+def test_a_muted_microphone_is_not_a_machine_that_is_off(gain_db: float) -> None:
+    gain = 10 ** (gain_db / 20)
+    background = fitted()
+    assert background.is_off(clips([hall(90)])).all()
+    muted = clips([gain * running(91), gain * hall(92), gain * running(93, frequency_hz=3000.0)])
+    assert not background.is_off(muted).any()
+    if gain_db <= -40:
+        assert background.tell(muted) == ["too quiet"] * 3
+
+
+def test_the_floor_is_the_noise_s_own_spread() -> None:
+    alike = fitted()
+    assert alike.floor_db == LEAST_MARGIN_DB
+    loud_and_quiet = clips([hall(i, level=0.004 + 0.002 * i) for i in range(4)])
+    wide = Background.fit(loud_and_quiet, clips([running(10 + i, level=0.1) for i in range(4)]))
+    assert isinstance(wide, Background)
+    assert wide.floor_db > alike.floor_db
+    assert Background.fit(clips([hall(0)]), clips([running(1)])).floor_db == LEAST_MARGIN_DB  # type: ignore[union-attr]
 
 
 def test_a_machine_is_heard_though_the_hall_is_quieter_than_it_ever_was() -> None:

@@ -99,6 +99,33 @@ def test_the_settings_of_the_onboarding_serve_and_its_page_is_known(watch: Watch
     assert str(watch.page_key).endswith("/fan-00/report.html")
 
 
+def test_the_settings_are_those_of_the_run_that_crowned_the_champion_before_its_manifest_is_there(
+    onboarded: tuple[FolderStore, Given], settings: OnboardSettings, tmp_path: Path
+) -> None:
+    shutil.copytree(onboarded[0].root, tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
+    for key in list(store.list_keys("runs/acme/")):
+        store.delete(key)
+    assert settings != OnboardSettings()
+    assert load_watch(store, "acme", "fan-00").settings == settings
+
+
+@pytest.mark.parametrize("part", ["settings.json", "alarm_rule.json"])
+@pytest.mark.parametrize("content", [None, b"{", b"{}"])
+def test_a_model_of_another_version_is_refused_with_what_to_do(
+    onboarded: tuple[FolderStore, Given], tmp_path: Path, part: str, content: bytes | None
+) -> None:
+    shutil.copytree(onboarded[0].root, tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
+    champion = store.get_model(keys.asset("acme", "fan-00", "champion.json"), Champion)
+    key = f"{keys.model('acme', 'fan-00', champion.version)}/{part}"
+    store.delete(key)
+    if content is not None:
+        store.put(key, content)
+    with pytest.raises(StoreError, match=rf"{part}.*onboard"):
+        load_watch(store, "acme", "fan-00")
+
+
 def test_an_asset_that_nobody_judges_yet_is_named_with_what_to_do(
     onboarded: tuple[FolderStore, Given], tmp_path: Path
 ) -> None:
@@ -106,10 +133,6 @@ def test_an_asset_that_nobody_judges_yet_is_named_with_what_to_do(
     store = FolderStore(tmp_path / "store")
     with pytest.raises(InputError, match="fan-00"):
         load_watch(store, "acme", "fan-01")
-    champion = store.get_model(keys.asset("acme", "fan-00", "champion.json"), Champion)
-    store.delete(f"{keys.model('acme', 'fan-00', champion.version)}/alarm_rule.json")
-    with pytest.raises(StoreError, match=r"alarm_rule\.json.*onboard"):
-        load_watch(store, "acme", "fan-00")
     store.delete(keys.asset("acme", "fan-00", "champion.json"))
     with pytest.raises(InputError, match="no champion"):
         load_watch(store, "acme", "fan-00")

@@ -13,7 +13,6 @@ from engines.alarm import choose_alarm_rule
 from engines.base import AnomalyMap
 from engines.calibration import calibrate, conformal_p_values
 from engines.grading import grade, severity
-from engines.metrics import evaluate
 from engines.routing import AssetData, choose_engine, judge_criteria
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.references import (
@@ -29,7 +28,7 @@ from schemas.references import (
 )
 from schemas.settings import AlarmPolicy, Kpi, RoutingSettings
 from tasks import keys
-from tasks.calibrating import Champion
+from tasks.calibrating import Champion, measure
 from tasks.fleet import file_card
 from tasks.ledger import Role, ledger_version
 from tasks.report.pages import AssetPage, PackagePage, ShownClip
@@ -119,10 +118,7 @@ def _asset_page(*, labelled: bool = True, **changes: Any) -> AssetPage:
     scores["severity"] = severities
     scores["grade"] = [grade(how, alarm=bool(v > threshold.value)) for how, v in zip(severities, values, strict=True)]
     scores = changes.pop("scores", scores)
-    labels = scores["label"].map({"anomaly": 1.0, "normal": 0.0}).to_numpy(dtype=np.float64)
-    metrics = evaluate(
-        scores["score"], labels, scores["domain"].tolist(), decisions=(scores["decision"] == "alarm").to_numpy()
-    )
+    metrics = measure(scores, rule, seed=0)
     page = AssetPage(
         language="en",
         package_name="march.zip",

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 import tasks.scoring
 from engines.base import ClipSet
+from engines.comparability import Recorded
 from engines.machine_state import Background, Indistinct
 from engines.standardize import standardize
 from schemas.references import Asset, Model, Run, Selection, Source
 from schemas.settings import OnboardSettings
-from tasks.background import learn_background, name_states, noise_of, read_background
+from tasks.background import Standing, learn_background, noise_of, read_background, stand
 from tasks.clip_files import to_flac
+from tasks.normals import NormalScores, save_normal_scores
 from tasks.scoring import score_recordings
 from tasks.store import FolderStore
 
@@ -92,6 +94,8 @@ def test_the_state_of_tests_is_told_where_noise_was_sent(
 ) -> None:
     noise = [row(store, f"n{i}", "noise", hall(10 + i)) for i in range(3)]
     tests = [row(store, "e1", "test", hall(20)), row(store, "e2", "test", running(21))]
+    tests.append(row(store, "e3", "test", (0.01 * running(22)).astype(np.float32)))
+    tests += [row(store, "e4", "test", running(23), segment=s) for s in range(2)]
     model, run = model_of(store, [*normals, *noise, *tests])
     learn_background.fn(model, run)
     background = read_background(store, MODEL)
@@ -103,10 +107,46 @@ def test_the_state_of_tests_is_told_where_noise_was_sent(
             return np.zeros(len(clips))
 
     monkeypatch.setattr(tasks.scoring, "load_engine", lambda *_: Deaf())
+    file_calibration(store)
     source = Source(asset=model.asset, key="s.parquet", version="0", recordings=0, own=0, customers=())
     selection = Selection(asset=model.asset, source=source, engine="a", encoder="logmel", reason="", criteria=())
     scores = store.get_frame(score_recordings.fn(selection, model, run).key)
-    assert dict(zip(scores["recording_id"], scores["state"], strict=True)) == {"e1": "off", "e2": "on"}
+    assert dict(zip(scores["recording_id"], scores["state"], strict=True)) == {
+        "e1": "off",
+        "e2": "on",
+        "e3": "not comparable",
+        "e4": "on",
+    }
+    assert dict(zip(scores["recording_id"], scores["notes"], strict=True)) == {
+        "e1": "level",
+        "e2": "",
+        "e3": "level",
+        "e4": "longer",
+    }
+
+
+def heard(*sounds: NDArray[np.float32], band: float = 8000.0) -> ClipSet:
+    return ClipSet.from_arrays(sounds, bandwidth_hz=band)
+
+
+def test_a_recorder_unlike_the_normals_is_not_comparable_whatever_it_heard() -> None:
+    recorded = Recorded.measure(heard(*(running(i) for i in range(3))))
+    background = Background.fit(heard(*(hall(i) for i in range(10, 13))), heard(*(running(i) for i in range(3))))
+    assert isinstance(background, Background)
+    sounds = [running(20), hall(21), (0.01 * running(22)).astype(np.float32)]
+    assert [each.state for each in stand(background, recorded, heard(*sounds))] == ["on", "off", "not comparable"]
+    assert {each.state for each in stand(background, recorded, heard(*sounds, band=2000.0))} == {"not comparable"}
+    alone = stand(None, recorded, heard(*sounds))
+    assert [each.state for each in alone] == ["not assessed", "not comparable", "not comparable"]
+
+
+def file_calibration(store: FolderStore) -> None:
+    """Beside the model of three running normals."""
+    names = ("t0", "t1", "t2")
+    recorded = Recorded.measure(heard(*(running(i) for i in range(3))))
+    folder = store.root / MODEL
+    folder.mkdir(parents=True, exist_ok=True)
+    save_normal_scores(NormalScores(names, np.array([0.1, 0.2, 0.3]), "leave_one_out", 3, recorded), folder)
 
 
 def test_a_background_is_learnt_once(
@@ -125,7 +165,8 @@ def test_without_noise_nothing_is_filed_and_the_state_is_not_assessed(
 ) -> None:
     learn_background.fn(*model_of(store, normals))
     assert read_background(store, MODEL) is None
-    assert name_states(None, ClipSet.from_arrays([hall(1)])) == ["not assessed"]
+    recorded = Recorded.measure(heard(hall(0)))
+    assert stand(None, recorded, heard(hall(1))) == [Standing("not assessed")]
 
 
 def test_where_machine_and_background_are_alike_the_reason_is_kept(
@@ -137,4 +178,4 @@ def test_where_machine_and_background_are_alike_the_reason_is_kept(
     found = read_background(store, MODEL)
     assert isinstance(found, Indistinct)
     assert any(found.reason in sentence for sentence in told)
-    assert name_states(found, ClipSet.from_arrays([hall(1)])) == ["not assessed"]
+    assert stand(found, Recorded.measure(heard(hall(0))), heard(hall(1))) == [Standing("not assessed")]

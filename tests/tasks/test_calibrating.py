@@ -16,6 +16,7 @@ import pytest
 import tasks.calibrating
 from engines.alarm import AlarmRule
 from engines.calibration import Threshold, calibrate
+from engines.comparability import Recorded
 from schemas.errors import StoreError
 from schemas.references import Calibrated, Model, Run, Scores, Selection, Source
 from schemas.settings import AlarmPolicy, OnboardSettings
@@ -28,6 +29,7 @@ from tasks.calibrating import (
     judged_table,
     set_threshold,
     to_csv,
+    without_leaked_labels,
 )
 from tasks.corrections import Correction, add_correction
 from tasks.ledger import describe_asset, join, read_corrected, role_of
@@ -91,6 +93,7 @@ def test_an_unlabelled_clip_has_an_empty_cell() -> None:
 
 
 NORMALS = np.array([0.1, 0.2, 0.3, 0.4])
+RECORDED = Recorded(pieces=1, longest_s=10.0, band_hz=(8000.0, 8000.0), level_db=(-30.0, -28.0))
 
 
 def scored(store: FolderStore, run: Run, scores: dict[str, float], state: str = "on") -> Scores:
@@ -101,7 +104,7 @@ def scored(store: FolderStore, run: Run, scores: dict[str, float], state: str = 
     selection = Selection(
         asset=model.asset, source=source, engine="a", encoder="logmel", reason="", criteria=(), candidates=("a",)
     )
-    table = pd.DataFrame({"recording_id": list(scores), "score": list(scores.values()), "state": state})
+    table = pd.DataFrame({"recording_id": list(scores), "score": list(scores.values()), "state": state, "notes": ""})
     store.put_frame("scores.parquet", table)
     return Scores(selection=selection, model=model, key="scores.parquet", recordings=len(scores))
 
@@ -110,7 +113,8 @@ def file_normals(store: FolderStore, model: Model, tmp_path: Path, scores: np.nd
     """The scores that a model's threshold rests on; no engine lies there to make them again."""
     folder = tmp_path / "model"
     folder.mkdir()
-    found = NormalScores(tuple(f"t{i}" for i in range(len(scores))), scores, "leave_one_out", len(scores))
+    names = tuple(f"t{i}" for i in range(len(scores)))
+    found = NormalScores(names, scores, "leave_one_out", len(scores), RECORDED)
     save_normal_scores(found, folder)
     for path in folder.iterdir():
         store.put_file(f"{model.prefix}/{path.name}", path)
@@ -128,7 +132,7 @@ def test_a_test_clip_without_a_score_is_no_row_of_the_table(store: FolderStore, 
     threshold = calibrate(NORMALS, AlarmPolicy(), method="leave_one_out")
     scores = scored(store, run, {"e1": 0.5, "e2": 0.6})
     assert judged_table(store, scores, threshold, NORMALS)["score"].tolist() == [0.5, 0.6]
-    store.put_frame(scores.key, pd.DataFrame({"recording_id": ["e1"], "score": [0.5], "state": ["on"]}))
+    store.put_frame(scores.key, pd.DataFrame({"recording_id": ["e1"], "score": [0.5], "state": ["on"], "notes": [""]}))
     with pytest.raises(
         StoreError, match=r"no score of 1 of 2 test clips, such as 'clip-e2'; onboard the package again"
     ):
@@ -138,13 +142,16 @@ def test_a_test_clip_without_a_score_is_no_row_of_the_table(store: FolderStore, 
 def test_severity_and_grade_stand_behind_the_columns_there_were(store: FolderStore, run: Run, tmp_path: Path) -> None:
     _, table = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.25, "e2": 99.0}))
     assert tuple(table.columns) == SCORE_COLUMNS
-    assert SCORE_COLUMNS[-3:] == ("model_version", "severity", "grade")
+    assert SCORE_COLUMNS[-4:] == ("model_version", "severity", "grade", "notes")
     assert table["decision"].tolist() == ["normal", "alarm"]
     assert table["grade"].tolist() == ["NORMAL", "CRITICAL"]
     assert 0 < table["severity"][0] < 50 < 75 < table["severity"][1] <= 100
 
 
-@pytest.mark.parametrize(("state", "decision", "how"), [("off", "off", "OFF"), ("on", "alarm", "CRITICAL")])
+@pytest.mark.parametrize(
+    ("state", "decision", "how"),
+    [("off", "off", "OFF"), ("on", "alarm", "CRITICAL"), ("not comparable", "alarm", "CRITICAL")],
+)
 def test_a_machine_that_is_off_never_alarms(
     store: FolderStore, run: Run, tmp_path: Path, state: str, decision: str, how: str
 ) -> None:
@@ -152,6 +159,17 @@ def test_a_machine_that_is_off_never_alarms(
     assert set(table["state"]) == {state}
     assert set(table["decision"]) == {decision}
     assert set(table["grade"]) == {how}
+
+
+def test_a_low_score_by_another_recorder_is_never_normal(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    scores = scored(store, run, {"e1": 0.1, "e2": 0.2}, "not comparable")
+    store.put_frame(scores.key, store.get_frame(scores.key).assign(notes=["level", "band; level"]))
+    result, table = calibrated(store, run, tmp_path, scores)
+    assert table["decision"].tolist() == ["not comparable"] * 2
+    assert table["grade"].tolist() == ["UNKNOWN"] * 2
+    assert table["notes"].tolist() == ["level", "band; level"]
+    assert result.result.grades == {"UNKNOWN": 2}
+    assert result.result.highest_severity == table["severity"].max() < 50
 
 
 def test_clips_that_are_off_do_not_move_the_threshold(store: FolderStore, run: Run, tmp_path: Path) -> None:
@@ -189,6 +207,48 @@ def test_detection_is_told_by_anomaly_type(store: FolderStore, run: Run, tmp_pat
     found = json.loads(store.get("runs/acme/r/fan-00/metrics.json"))["by_anomaly_type"]
     assert {kind: (one["hits"], one["anomalies"]) for kind, one in found.items()} == {"": (1, 1), "leak": (1, 2)}
     assert found["leak"]["interval"]["low"] == pytest.approx(0.0126, abs=1e-4)
+
+
+def test_what_is_found_is_what_the_rule_in_use_counts(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    """Between the rule's clip limit and the threshold of one clip by itself lies what only the rule rings on."""
+    many = np.linspace(0.1, 0.4, 60)
+    scores = scored(store, run, {"e1": 0.401, "e2": 0.2})
+    ledger = store.get_frame(scores.model.asset.ledger_key)
+    store.put_frame(scores.model.asset.ledger_key, ledger.assign(label=["anomaly", "normal"], anomaly_type="leak"))
+    file_normals(store, scores.model, tmp_path, many)
+    result = decide_and_measure.fn(scores, set_threshold.fn(scores.model, run), run)
+    rule = store.get_model(result.rule_key, AlarmRule)
+    assert rule.clip_threshold < 0.401 < store.get_model(result.threshold_key, Threshold).value
+    table = pd.read_csv(io.BytesIO(store.get("runs/acme/r/fan-00/scores.csv")))
+    assert table["decision"].tolist() == ["normal", "normal"]
+    found = json.loads(store.get("runs/acme/r/fan-00/metrics.json"))
+    assert (found["recall"], found["by_anomaly_type"]["leak"]["hits"]) == (1.0, 1)
+    assert (found["found_above"], found["rule"]) == (rule.clip_threshold, f"{rule.m} of {rule.window}")
+
+
+def test_a_test_clip_that_was_learnt_by_heart_is_no_evidence(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    scores = scored(store, run, {"e1": 0.1, "e2": 99.0, "e3": 0.1})
+    ledger = store.get_frame(scores.model.asset.ledger_key).assign(label=["anomaly", "anomaly", "normal"])
+    copy = ledger[ledger["recording_id"] == "e1"].assign(role="target", split="train", label="normal")
+    store.put_frame(scores.model.asset.ledger_key, pd.concat([ledger, copy], ignore_index=True))
+    _, table = calibrated(store, run, tmp_path, scores)
+    assert table["notes"].fillna("").tolist() == ["leaked", "", ""]
+    assert table["label"].tolist() == ["anomaly", "anomaly", "normal"]
+    assert without_leaked_labels(table.fillna("")).isna()["label"].tolist() == [True, False, False]
+    found = json.loads(store.get("runs/acme/r/fan-00/metrics.json"))
+    assert (found["counts"]["anomaly_target"], found["counts"]["unlabelled"]) == (1, 1)
+    assert found["recall"] == 1.0
+
+
+def test_hold_off_changes_the_rule_s_bound_and_not_the_model(store: FolderStore, run: Run, tmp_path: Path) -> None:
+    result, _ = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.1, "e2": 0.6}))
+    before = store.get_model(result.rule_key, AlarmRule)
+    longer = run.settings.model_copy(update={"alarm": AlarmPolicy(hold_off_s=7200)})
+    threshold = store.get(set_threshold.fn(result.scores.model, run.model_copy(update={"settings": longer})))
+    assert threshold == store.get(result.threshold_key)
+    after = store.get_model(result.rule_key, AlarmRule)
+    assert (before.alarms_per_day_dependent, after.alarms_per_day_dependent) == (24, 12)
+    assert after.clip_threshold == before.clip_threshold
 
 
 def test_a_model_of_an_older_version_is_refused_with_the_remedy(store: FolderStore, run: Run) -> None:

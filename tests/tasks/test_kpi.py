@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from engines.calibration import Threshold, calibrate
 from engines.evidence import Labels
@@ -44,9 +45,10 @@ def test_a_figure_beyond_the_target_is_not_enough() -> None:
     assert (few.status, few.value) == ("unproven", 1.0)
     assert few.interval is not None
     assert few.interval.low < 0.95 < few.interval.high
-    assert few.needed == Labels(normals=40, anomalies=40)
-    assert judge(AUC, measured(40, 40)).status == "met"
-    assert judge(AUC, measured(40, 39)).status == "unproven"
+    assert few.needed == Labels(normals=72, anomalies=72)
+    assert judge(AUC, measured(72, 72)).status == "met"
+    assert judge(AUC, measured(72, 71)).status == "unproven"
+    assert judge(AUC, measured(1000, 71)).status == "unproven", "normals cannot stand in for faults"
 
 
 def test_a_figure_below_the_target_is_a_miss_only_where_luck_cannot_explain_it() -> None:
@@ -95,7 +97,7 @@ def test_without_labels_it_is_said_how_many_a_perfect_result_would_take(metric: 
     nothing = evaluate([1.0, 2.0], [None, None], ["target", "target"], decisions=[True, False])
     found = judge(Kpi(metric=metric, target=0.95 if metric == "auc" else 0.1), nothing)
     assert (found.status, found.value, found.interval) == ("unproven", None, None)
-    assert found.needed == (Labels(normals=40, anomalies=40) if metric == "auc" else Labels(normals=0, anomalies=36))
+    assert found.needed == (Labels(normals=72, anomalies=72) if metric == "auc" else Labels(normals=0, anomalies=36))
 
 
 def test_alarms_a_day_are_met_where_they_are_certified_for_this_very_set() -> None:
@@ -103,15 +105,32 @@ def test_alarms_a_day_are_met_where_they_are_certified_for_this_very_set() -> No
     assert bound is not None
     expected = promised().alarms_per_day
     assert expected < bound
-    for target, status in ((bound + 1, "met"), ((expected + bound) / 2, "unproven"), (expected / 2, "not_met")):
-        assert judge(Kpi(metric="alarms_per_day", target=target)).status == status
+    for target, status in ((bound + 1, "met"), ((expected + bound) / 2, "unproven"), (expected / 2, "unproven")):
+        found = judge(Kpi(metric="alarms_per_day", target=target))
+        assert (found.status, found.bound) == (status, bound), "a bound beyond the target says nothing of the rate"
     estimated = promised(method="leave_one_out")
     assert judge(Kpi(metric="alarms_per_day", target=bound + 1), promise=estimated).status == "unproven"
 
 
+def test_a_modelled_rate_misses_a_target_below_all_that_is_plausible() -> None:
+    few = calibrate([0.24, 0.25, 0.27], AlarmPolicy(), method="leave_one_out")
+    assert few.alarms_per_day_interval is not None
+    low, high = few.alarms_per_day_interval
+    assert low < few.alarms_per_day
+    inside = (low + few.alarms_per_day) / 2
+    for target, status in ((low * 0.9, "not_met"), (inside, "unproven"), (2 * high, "unproven")):
+        assert judge(Kpi(metric="alarms_per_day", target=target), promise=few).status == status
+
+
+@pytest.mark.parametrize("metric", ["auc", "pauc", "official", "miss_rate"])
+def test_a_share_of_more_than_one_is_no_target(metric: Any) -> None:
+    with pytest.raises(ValidationError, match="lies in 0-1"):
+        Kpi(metric=metric, target=95)
+
+
 @pytest.mark.parametrize("metric", ["auc", "pauc", "official", "alarms_per_day", "miss_rate"])
 def test_synthetic_sound_proves_nothing_and_no_number_of_it_would(metric: Any) -> None:
-    target = 1e9 if metric in ("alarms_per_day", "miss_rate") else 0.0
+    target = {"alarms_per_day": 1e9, "miss_rate": 1.0}.get(metric, 0.0)
     found = judge_kpi(Kpi(metric=metric, target=target), promised(), measured(source=20), synthetic=True)
     assert (found.status, found.needed) == ("synthetic", None)
     assert found.value is not None

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from engines.calibration import Threshold
+from engines.comparability import Recorded
 from engines.standardize import standardize
 from engines.toy import ToyPlan, render_clip
 from schemas.errors import RejectedError, StoreError
@@ -82,10 +83,11 @@ def test_normals_are_held_out_where_they_carry_the_budget_or_it_is_asked_for(
 def test_scores_are_read_as_they_were_written_and_a_cut_off_table_is_refused(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "m").mkdir()
-    save_normal_scores(NormalScores(("b", "a"), np.array([0.5, 0.25]), "split", 7), tmp_path / "m")
+    recorded = Recorded(pieces=2, longest_s=12.0, band_hz=(4000.0, 8000.0), level_db=(-30.0, -20.5))
+    save_normal_scores(NormalScores(("b", "a"), np.array([0.5, 0.25]), "split", 7, recorded), tmp_path / "m")
     found = read_normal_scores(store, "m")
     assert (found.recording_ids, found.scores.tolist()) == (("b", "a"), [0.5, 0.25])
-    assert (found.method, found.learnt) == ("split", 7)
+    assert (found.method, found.learnt, found.recorded) == ("split", 7, recorded)
     store.put_frame("m/calibration.parquet", store.get_frame("m/calibration.parquet").head(1))
     with pytest.raises(StoreError, match=r"holds 1 scores, .* says 2"):
         read_normal_scores(store, "m")
@@ -150,6 +152,7 @@ def test_held_out_recordings_never_reach_the_engine_and_certify_its_threshold(to
     found = read_normal_scores(store, model.prefix)
     kept = sorted(found.recording_ids)
     assert (found.method, found.learnt, len(kept)) == ("split", N // 2, N // 2)
+    assert (found.recorded.pieces, found.recorded.longest_s) == (1, 2.0)
 
     noisy, _, same = toy("noisy", replaced=frozenset(kept))
     learnt = [key for key in store.list_keys(model.prefix) if "/calibration." not in key]

@@ -176,16 +176,17 @@ def test_a_target_is_met_not_met_or_unproven(make_asset_page: Any) -> None:
     def status(kpi: Kpi, metrics: Any = page.metrics, threshold: Threshold = page.threshold) -> str:
         return verdicts.judge_kpi(kpi, threshold, metrics, synthetic=False).status
 
-    assert status(Kpi(metric="auc", target=0.7)) == "met"
-    assert status(Kpi(metric="auc", target=0.95)) == "unproven", "eight of each prove no more than 0.75"
-    assert status(Kpi(metric="auc", target=1.01)) == "not_met"
+    assert status(Kpi(metric="auc", target=0.6)) == "met"
+    assert status(Kpi(metric="auc", target=0.95)) == "unproven", "eight of each prove no more than 0.63"
+    deaf = page.metrics.model_copy(update={"auc": 0.1, "intervals": {}})
+    assert status(Kpi(metric="auc", target=0.95), deaf) == "not_met"
     assert status(Kpi(metric="auc", target=0.95), unlabelled.metrics) == "unproven"
     assert status(Kpi(metric="miss_rate", target=0.5)) == "met"
     assert status(Kpi(metric="miss_rate", target=0.5), unlabelled.metrics) == "unproven"
     certified = threshold_for(monotone=True)
     assert certified.certified
     assert status(Kpi(metric="alarms_per_day", target=200), threshold=certified) == "met"
-    assert status(Kpi(metric="alarms_per_day", target=1), threshold=certified) == "not_met"
+    assert status(Kpi(metric="alarms_per_day", target=1), threshold=certified) == "unproven"
     assert status(Kpi(metric="alarms_per_day", target=2)) == "unproven"
 
 
@@ -199,7 +200,7 @@ def test_a_handful_of_labels_proves_nothing(make_asset_page: Any) -> None:
 @pytest.mark.parametrize("metric", ["auc", "pauc", "alarms_per_day", "miss_rate"])
 def test_synthetic_sound_never_meets_a_target(make_asset_page: Any, metric: Any) -> None:
     page = make_asset_page()
-    target = 1e9 if metric in ("alarms_per_day", "miss_rate") else 0.0
+    target = {"alarms_per_day": 1e9, "miss_rate": 1.0}.get(metric, 0.0)
     verdict = verdicts.judge_kpi(Kpi(metric=metric, target=target), page.threshold, page.metrics, synthetic=True)
     assert verdict.status == "synthetic"
 
@@ -254,9 +255,8 @@ def test_a_contradicted_rate_is_said_on_the_first_screen(make_asset_page: Any) -
 @pytest.mark.parametrize(
     ("kpi", "how", "headline"),
     [
-        (Kpi(target=0.7), {}, "Covered: the target is met; the false-alarm rate is still an estimate."),
-        (Kpi(target=0.7), {"monotone": True}, "Covered: the target is met and the false-alarm rate is certified."),
-        (Kpi(target=1.1), {}, "Covered, but it does not tell faults from normal running well enough yet."),
+        (Kpi(target=0.6), {}, "Covered: the target is met; the false-alarm rate is still an estimate."),
+        (Kpi(target=0.6), {"monotone": True}, "Covered: the target is met and the false-alarm rate is certified."),
         (
             Kpi(metric="alarms_per_day", target=200),
             {},
@@ -271,6 +271,30 @@ def test_a_contradicted_rate_is_said_on_the_first_screen(make_asset_page: Any) -
 )
 def test_the_headline_answers(make_asset_page: Any, kpi: Kpi, how: dict[str, Any], headline: str) -> None:
     assert headline in render_asset_page(make_asset_page(kpi=kpi, threshold=threshold_for(**how)))
+
+
+def test_the_headline_answers_where_the_target_is_missed(make_asset_page: Any) -> None:
+    page = make_asset_page()
+    poor = page.metrics.model_copy(update={"auc": 0.1, "intervals": {}})
+    said = render_asset_page(replace(page, metrics=poor))
+    assert "Covered, but it does not tell faults from normal running well enough yet." in said
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("how", [{}, {"method": "split"}, {"monotone": True}])
+def test_only_a_certified_rate_is_a_bound_and_every_rate_has_its_cadence(
+    make_asset_page: Any, language: Any, how: dict[str, Any]
+) -> None:
+    page = make_asset_page(language=language, threshold=threshold_for(**how), longest_s=10.0)
+    html = render_asset_page(page)
+    said = html[html.index('id="answer"') : html.index('id="received"')]
+    say = Words(language)
+    rate = f"{page.rule.alarms_per_day:.0f}"
+    bounds = {"en": f"at most {rate}", "ko": f"{rate}회 이하"}
+    assert page.rule.certified == bool(how)
+    assert (bounds[language] in said) == page.rule.certified
+    assert (say("tile.rate.about") in said) == (not page.rule.certified)
+    assert said.count(say("cadence.length", clips="1,440", length=say("time.seconds", n=10, value="10"))) >= 2
 
 
 def no_tests(page: Any) -> pd.DataFrame:

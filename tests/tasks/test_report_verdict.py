@@ -118,7 +118,8 @@ def test_a_machine_whose_state_is_unknown_says_why(make_asset_page: Any, changes
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_a_target_stands_with_its_definition(make_asset_page: Any, metric: Any, language: Any) -> None:
     page = make_asset_page(language=language, kpi=Kpi(metric=metric, target=0.5))
-    assert Words(language)(f"kpi.{metric}.definition") in first_screen(render_asset_page(page))
+    cadence = Words(language)("cadence", clips="1,440")
+    assert Words(language)(f"kpi.{metric}.definition", cadence=cadence) in first_screen(render_asset_page(page))
 
 
 @pytest.mark.parametrize(
@@ -231,12 +232,27 @@ def test_the_anomalous_stretch_is_marked_at_the_player(make_asset_page: Any, mak
     assert 'class="strip' not in render_asset_page(make_asset_page(worst=[make_clip(map=None)], typical=[]))
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_recordings_unlike_the_normals_are_said_first(make_asset_page: Any, language: Any) -> None:
+    say, page = Words(language), make_asset_page(language=language)
+    scores = page.scores.assign(notes="")
+    quiet = scores["label"] == "normal"
+    scores.loc[quiet, ["state", "decision"]] = "not comparable"
+    scores.loc[quiet, ["grade", "notes"]] = ["UNKNOWN", "level"]
+    html = render_asset_page(replace(page, scores=scores))
+    assert say("unheard.body", n=int(quiet.sum()), all=len(scores)) in first_screen(html)
+    assert html.count(say("clip.unheard")) == quiet.sum()
+    assert say("unheard.title") not in render_asset_page(page)
+    longer = render_asset_page(replace(page, scores=scores.assign(state="on", notes="longer")))
+    assert say("longer.body", n=len(scores), all=len(scores)) in first_screen(longer)
+
+
 def test_grade_and_severity_stand_at_each_clip_and_in_the_table(make_asset_page: Any, make_clip: Any) -> None:
     page = make_asset_page(worst=[make_clip(severity=81.6, grade="CRITICAL")])
     html = render_asset_page(page)
     card = html[html.index('<article class="clip"') :]
     assert re.search(r"<dt>Grade</dt><dd>.*critical", card)
-    assert "<dd>82</dd>" in card
+    assert "<dd>81.6</dd>" in card
     table = html[html.index('<section id="all"') :]
     assert table.count(">critical<") == (page.scores["grade"] == "CRITICAL").sum()
     older = page.scores.drop(columns=["severity", "grade"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import tasks.scoring
 from engines.base import ClipSet
+from engines.comparability import Recorded
 from engines.encoders.logmel import LogMelEncoder
 from engines.ensemble import Ensemble
 from engines.patch_memory import PatchMemory
@@ -19,6 +21,7 @@ from engines.prototypes import Prototypes
 from schemas.engine_settings import PrototypeSettings
 from schemas.references import Asset, Model, Run, Selection, Source
 from schemas.settings import OnboardSettings
+from tasks.background import Standing
 from tasks.engines import Recipe, caveats_of
 from tasks.scoring import fit_engine, model_version, recipe_of, score_recordings
 from tasks.store import FolderStore
@@ -111,7 +114,10 @@ def test_a_version_follows_what_the_engine_looks_at_and_nothing_else(
     assert follows(NORMALS[:2])
     assert follows(NORMALS.assign(segment=1))
     assert follows(settings={"seed": 1})
-    assert follows(settings={"alarm": {"false_alarms_per_day": 2.0}})
+    for said in ({"false_alarms_per_day": 2.0}, {"clips_per_day": 2.0}, {"confidence": 0.9}, {"max_window": 5}):
+        assert follows(settings={"alarm": said})
+    for said in ({"hold_off_s": 5.0}, {"rearm_clips": 9}, {"drift_window": 50}, {"drift_alarms_per_year": 2.0}):
+        assert not follows(settings={"alarm": said}), "the same model serves"
     assert follows(settings={"qa": {"min_normals": 4}})
     assert follows(noise=segments("noise", "n1"))
     monkeypatch.setattr(LogMelEncoder, "identity", property(lambda _: OtherIdentity))
@@ -143,6 +149,9 @@ def test_a_recipe_s_digest_follows_every_part_of_it() -> None:
 # --- what keeps a model from being made again ---------------------------------------------------------------------
 
 
+RECORDED = Recorded(pieces=1, longest_s=10.0, band_hz=(8000.0, 8000.0), level_db=(-30.0, -28.0))
+
+
 class CutOff(Prototypes):
     """Engine C whose training was stopped by the clock, without the training."""
 
@@ -167,6 +176,7 @@ def test_training_that_the_clock_stopped_is_told_and_filed_with_the_model(
     told: list[str] = []
     monkeypatch.setattr(tasks.scoring, "note", told.append)
     monkeypatch.setattr(tasks.scoring, "new_engine", lambda recipe: cut_off())
+    monkeypatch.setattr(Recorded, "measure", lambda *_: RECORDED)
     store.put_frame("ledger.parquet", NORMALS)
     store.put_frame("source.parquet", segments("source", "s1"))
     model = fit_engine.fn(choice("c"), "c", run_on(store.url))
@@ -218,6 +228,8 @@ def score(store: FolderStore, scorer: Scorer, monkeypatch: pytest.MonkeyPatch, *
     """Score a run's test recordings, as every run of the model sees them; the table of scores afterwards."""
     with monkeypatch.context() as patch:
         patch.setattr(tasks.scoring, "load_engine", lambda *_: scorer)
+        patch.setattr(tasks.scoring, "read_normal_scores", lambda *_: SimpleNamespace(recorded=None))
+        patch.setattr(tasks.scoring, "stand", lambda *heard: [Standing("on")] * len(heard[-1].recordings))
         patch.setattr(tasks.scoring, "SCORING_BATCH", 2)
         asset = ASSET.model_copy(update={"ledger_key": f"ledger-{len(recordings)}.parquet"})
         store.put_frame(asset.ledger_key, segments("test", *recordings))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student_t
 
 import tasks.selecting
 from engines.conditions import ConditionEvidence
+from engines.routing import count_false_alarms
 from schemas.errors import RejectedError
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.references import Asset, Model, Run, Selection, Source
@@ -107,6 +109,42 @@ def test_a_choice_on_other_grounds_is_written_anew(store: FolderStore) -> None:
     other = select(store, source=201, reused=True)
     assert not other.reused
     assert store.get_model(FILED, Selection).source.recordings == 201
+
+
+class Fitted:
+    """An engine with leave-one-out scores of what it learnt from."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.scores = scores
+
+    def normal_scores(self) -> np.ndarray:
+        return self.scores
+
+
+def test_the_trial_spends_none_of_the_recordings_held_out_to_calibrate_on(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two engines equally good, the one kept by its held-out scores would ring 1.4 times as often as certified."""
+    rng, n, sets = np.random.default_rng(0), 40, 400
+    held_out: dict[str, np.ndarray] = {}
+    learnt: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(tasks.selecting, "normal_scores", lambda _, model: (held_out[model.engine], "split"))
+    monkeypatch.setattr(tasks.selecting, "load_engine", lambda folder, _: Fitted(learnt[(folder / "name").read_text()]))
+    monkeypatch.setattr(tasks.selecting, "_file", lambda _, selection, __: selection)
+    choice = select(store).model_copy(update={"candidates": ("c", "b")})
+    store.put("c/name", b"c")
+    store.put("b/name", b"b")
+    rates, leaking = [], []
+    for _ in range(sets):
+        for scores in (held_out, learnt):
+            scores |= {engine: rng.standard_t(3, size=n) for engine in ("c", "b")}
+        kept = settle(store, choice).engine
+        rates.append(student_t.sf(held_out[kept].max(), 3))
+        trial = {engine: count_false_alarms(scores).rang for engine, scores in held_out.items()}
+        leaking.append(student_t.sf(held_out["c" if trial["c"] <= trial["b"] else "b"].max(), 3))
+    certified = 1 / (n + 1)
+    assert np.mean(rates) < certified + 3 * np.std(rates) / np.sqrt(sets)
+    assert np.mean(leaking) > certified + 3 * np.std(leaking) / np.sqrt(sets), "this test can fail"
 
 
 @pytest.mark.parametrize(

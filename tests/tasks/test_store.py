@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import StoreError, UsageError
 from tasks.store import FolderStore, ObjectStore, OverlayStore, open_store, overlay_url, working_store
@@ -45,6 +46,21 @@ def test_a_missing_object_is_an_error_that_names_it(store: ObjectStore) -> None:
     assert not store.exists("a/none")
     with pytest.raises(StoreError, match="a/none"):
         store.get("a/none")
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"low": "none"}', b'{"low": 1, "more": 2}', b"\xff"])
+def test_what_this_version_did_not_write_is_a_store_error_with_a_remedy(store: ObjectStore, content: bytes) -> None:
+    class Limits(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        low: int
+
+    store.put("a/limits.json", content)
+    with pytest.raises(StoreError, match=r"a/limits\.json .* onboard a package"):
+        store.get_model("a/limits.json", Limits)
+    store.put("a/table.parquet", content)
+    with pytest.raises(StoreError, match=r"a/table\.parquet is damaged"):
+        store.get_frame("a/table.parquet")
 
 
 def test_keys_are_sorted_and_start_with_the_prefix(store: ObjectStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,21 +14,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 
 import tasks.raising
 import tasks.watch_log
 import tasks.watching
 from schemas.errors import EnvironmentFault
+from schemas.settings import AlarmPolicy
 from tasks import keys
-from tasks.alarms import read_alarms, read_standing
+from tasks.alarms import describe_happening, read_alarms, read_standing
 from tasks.drifting import read_drift
 from tasks.events import Happening
 from tasks.hearing import Ear, Heard
+from tasks.monitoring import Judgement, Watch
 from tasks.recordings import RecorderFolder, Source, StoreRecordings
 from tasks.store import FolderStore
 from tasks.watch_log import part_keys, read_rows
 from tasks.watching import News, Watcher
-from tests.tasks.watching_rig import ASSET, CUSTOMER, LOUD, make_watch, sound, with_policy, write
+from tests.tasks.watching_rig import ASSET, AT_ONCE_S, CUSTOMER, LOUD, QUIET, make_watch, sound, with_policy, write
 
 OF_THE_PLACE = ["alarm", "alarm_state"]
 """Columns that hold where a store lies, or how rows were batched."""
@@ -97,18 +101,27 @@ def watcher(
     *,
     tell: Server | None = None,
     on_news: Callable[[News], None] = lambda news: None,
-    patience: int = 3,
+    patience: int | None = 3,
+    settle_s: float = AT_ONCE_S,
     version: str = "v1",
     **policy: Any,
 ) -> Watcher:
     watch = make_watch(store, version=version)
     place = RecorderFolder(source) if isinstance(source, Path) else source
     watch = with_policy(watch, **policy) if policy else watch
-    return Watcher(store, watch, place, patience=patience, tell=tell, on_news=on_news)
+    return Watcher(store, watch, place, patience=patience, settle_s=settle_s, tell=tell, on_news=on_news)
 
 
 def judged(store: FolderStore) -> list[str]:
     return read_rows(store, CUSTOMER, ASSET)["name"].tolist()
+
+
+def longer(data: bytes, *, seconds: float) -> bytes:
+    """The sound again and again, so long, under a header that says so."""
+    samples, rate = sf.read(io.BytesIO(data), dtype="int16")
+    buffer = io.BytesIO()
+    sf.write(buffer, np.resize(samples, int(seconds * rate)), rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def as_now(path: Path) -> None:
@@ -133,7 +146,6 @@ def test_a_loud_clip_among_quiet_ones_raises_one_alarm_with_its_picture(store: F
     assert (alarm.clip, alarm.grade, alarm.model_version) == ("4.wav", "CRITICAL", "v1")
     assert alarm.time == datetime(2026, 3, 2, 10, 4, tzinfo=UTC)
     assert store.get(str(alarm.picture)).startswith(b"\x89PNG")
-    assert Path(str(alarm.picture_link)).is_file()
     assert "4.wav" in alarm.sentence
     (told,) = server.of("alp.alarm")
     assert told.resource == "alp.asset.acme.fan-00"
@@ -157,8 +169,8 @@ def test_quiet_clips_end_the_alarm(store: FolderStore, recorder: Path) -> None:
 
 
 def test_recordings_are_judged_by_time_then_name(store: FolderStore, recorder: Path) -> None:
-    for name, minute in (("b.wav", 1), ("a.wav", 1), ("late/c.wav", 0), ("d.FLAC", 2)):
-        write(recorder, name, sound(hash(name) % 1000), minute=minute)
+    for number, (name, minute) in enumerate((("b.wav", 1), ("a.wav", 1), ("late/c.wav", 0), ("d.FLAC", 2))):
+        write(recorder, name, sound(number), minute=minute)
     watcher(store, recorder).look()
     assert judged(store) == ["late/c.wav", "a.wav", "b.wav", "d.FLAC"]
 
@@ -196,10 +208,6 @@ def test_a_file_under_another_name_is_judged_once_and_read_once(store: FolderSto
 
 
 def test_the_same_sound_under_another_header_is_judged_once(store: FolderStore, recorder: Path) -> None:
-    import io
-
-    import soundfile as sf
-
     write(recorder, "a.wav", sound(1))
     samples, rate = sf.read(io.BytesIO(sound(1)), dtype="int16")
     flac = io.BytesIO()
@@ -279,9 +287,9 @@ def test_a_refused_clip_does_not_enter_the_alarm_s_window(store: FolderStore, re
 
 def test_a_file_that_goes_before_it_is_read_is_no_trouble(store: FolderStore, recorder: Path) -> None:
     class Fleeting(RecorderFolder):
-        def read(self, file: Any) -> bytes | None:
+        def read(self, file: Any, *, most: int) -> bytes | None:
             (recorder / file.name).unlink()
-            return super().read(file)
+            return super().read(file, most=most)
 
     write(recorder, "a.wav", sound(1))
     watching = watcher(store, Fleeting(recorder))
@@ -293,10 +301,10 @@ def test_a_file_that_may_not_be_read_is_named_once_and_tried_again(store: Folder
     class Locked(RecorderFolder):
         locked = True
 
-        def read(self, file: Any) -> bytes | None:
+        def read(self, file: Any, *, most: int) -> bytes | None:
             if self.locked:
                 raise PermissionError(13, "Permission denied")
-            return super().read(file)
+            return super().read(file, most=most)
 
     write(recorder, "a.wav", sound(1))
     source, news = Locked(recorder), []
@@ -332,6 +340,56 @@ def test_one_look_leaves_what_was_just_written_to_the_next_run(store: FolderStor
     watching = Watcher(store, watch, RecorderFolder(recorder), patience=None, tell=None)
     watching.look()
     assert judged(store) == ["old.wav", half.name]
+
+
+def test_a_file_that_goes_on_where_it_was_judged_counts_once(store: FolderStore, recorder: Path) -> None:
+    data = longer(sound(1, LOUD), seconds=8)
+    news: list[News] = []
+    watching = watcher(store, recorder, on_news=news.append)
+    watching.look()
+    for share in (2, 4, 8):
+        (recorder / "one.wav").write_bytes(longer(sound(1, LOUD), seconds=share))
+        for _ in range(2):
+            watching.look()
+    assert (recorder / "one.wav").read_bytes() == data
+    rows = read_rows(store, CUSTOMER, ASSET)
+    assert rows["decision"].tolist() == ["alarm"] * 3, "each is judged"
+    assert rows["exceeded"].tolist() == [True, pd.NA, pd.NA], "and enters the window once"
+    grown = [each.text for each in news if each.kind == "grown"]
+    assert len(grown) == 2
+    assert all("one.wav" in text and "--settle" in text for text in grown)
+
+
+def test_a_name_that_is_used_again_for_another_sound_counts_again(store: FolderStore, recorder: Path) -> None:
+    watching = watcher(store, recorder)
+    for number in range(3):
+        write(recorder, "latest.wav", sound(number), minute=number)
+        for _ in range(2):
+            watching.look()
+    assert read_rows(store, CUSTOMER, ASSET)["exceeded"].tolist() == [False] * 3
+
+
+def test_what_is_known_by_its_bytes_is_not_decoded_again(
+    store: FolderStore, recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(recorder, "a.wav", sound(1))
+    watching = watcher(store, recorder)
+    watching.look()
+    monkeypatch.setattr(tasks.watching, "hear", lambda *_: pytest.fail("decoded"))
+    write(recorder, "copy.wav", sound(1), minute=1)
+    for _ in range(2):
+        watching.look()
+    assert watching.tally.repeated == 1
+
+
+def test_a_copy_of_a_refused_file_is_not_said_to_have_been_judged(store: FolderStore, recorder: Path) -> None:
+    news: list[News] = []
+    for name in ("a.wav", "b.wav"):
+        write(recorder, name, sound(1, 0.0))
+    watcher(store, recorder, on_news=news.append).look()
+    (repeated,) = [each for each in news if each.kind == "repeated"]
+    assert "a.wav" in repeated.text
+    assert "refused" in repeated.text
 
 
 # --- kills --------------------------------------------------------------------------------------------------------
@@ -372,7 +430,7 @@ def outcome(store: FolderStore, server: Server) -> tuple[Any, ...]:
     return (
         rows.to_csv(),
         told,
-        [alarm.model_dump(exclude={"picture_link"}) for alarm in alarms],
+        [alarm.model_dump(exclude={"judged_at"}) for alarm in alarms],
         read_standing(store, CUSTOMER, ASSET),
     )
 
@@ -456,7 +514,7 @@ def test_rows_go_on_in_a_new_part_when_one_is_full(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_another_champion_starts_the_state_anew_and_judges_nothing_again(store: FolderStore, recorder: Path) -> None:
+def test_another_champion_starts_with_an_empty_window(store: FolderStore, recorder: Path) -> None:
     write(recorder, "0.wav", sound(0, LOUD))
     watcher(store, recorder).look()
     successor = watcher(store, recorder, version="v2")
@@ -470,7 +528,77 @@ def test_another_champion_starts_the_state_anew_and_judges_nothing_again(store: 
     for _ in range(2):
         successor.look()
     assert read_rows(store, CUSTOMER, ASSET)["model_version"].tolist() == ["v1", "v2"]
-    assert len(list(read_alarms(store, CUSTOMER, ASSET))) == 2
+    assert len(list(read_alarms(store, CUSTOMER, ASSET))) == 1, "one fault rings once, whoever judges"
+    write(recorder, "2.wav", sound(2, LOUD), minute=11)
+    for _ in range(2):
+        successor.look()
+    assert [alarm.model_version for alarm in read_alarms(store, CUSTOMER, ASSET)] == ["v1", "v2"], "hold-off is over"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_champion_that_returns_takes_up_nothing_of_its_first_reign(store: FolderStore, recorder: Path) -> None:
+    write(recorder, "a.wav", sound(1, LOUD))
+    watcher(store, recorder).look()
+    for minute in range(2, 14):
+        write(recorder, f"b{minute:02d}.wav", sound(minute), minute=minute)
+    watcher(store, recorder, version="v2").look()
+    week = 60 * 24 * 7
+    for minute in range(10):
+        write(recorder, f"c{minute}.wav", sound(100 + minute), minute=week + minute)
+    write(recorder, "fault.wav", sound(200, LOUD), minute=week + 20)
+    returned = watcher(store, recorder)
+    returned.look()
+    assert len(returned.tally.raised) == 1, "a new fault rings"
+    first, second = read_alarms(store, CUSTOMER, ASSET)
+    assert (first.superseded_by, second.model_version, second.clips) == ("v2", "v1", (second.recording_id,))
+    drift = read_drift(store, CUSTOMER, ASSET)
+    assert drift is not None
+    assert (drift.model_version, drift.windows) == ("v1", 1), "the ten clips since it returned, and no others"
+    again = watcher(store, recorder)
+    standing = read_standing(store, CUSTOMER, ASSET)
+    assert standing is not None
+    assert (standing.alarm_id, again.look()) == (second.alarm_id, 0)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_alarm_stays_on_where_another_champion_came_and_judged_nothing(store: FolderStore, recorder: Path) -> None:
+    write(recorder, "a.wav", sound(1, LOUD))
+    watcher(store, recorder).look()
+    watcher(store, recorder, version="v2").look()
+    watcher(store, recorder).look()
+    (alarm,) = read_alarms(store, CUSTOMER, ASSET)
+    standing = read_standing(store, CUSTOMER, ASSET)
+    assert standing is not None
+    assert (alarm.superseded_by, standing.alarm_id) == (None, alarm.alarm_id)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_file_stamped_ahead_of_the_others_does_not_end_hold_off(store: FolderStore, recorder: Path) -> None:
+    for minute, level in enumerate((LOUD, QUIET, QUIET)):
+        write(recorder, f"a{minute}.wav", sound(minute, level), minute=minute)
+    watching = watcher(store, recorder)
+    watching.look()
+    for name, level, minute in (("b.wav", QUIET, 63), ("c.wav", LOUD, 4)):
+        write(recorder, name, sound(int(minute) + 50, level), minute=minute)
+        for _ in range(2):
+            watching.look()
+    assert len(watching.tally.raised) == 1, "minute 4 lies within ten minutes of the alarm"
+    write(recorder, "d.wav", sound(99, LOUD), minute=11)
+    for _ in range(2):
+        watching.look()
+    assert len(watching.tally.raised) == 2
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_recorder_whose_clock_is_ahead_records_now_and_not_in_the_future(store: FolderStore, recorder: Path) -> None:
+    path = write(recorder, "a.wav", sound(1, LOUD))
+    for year in (2090, 9999):
+        stamp = datetime(year, 1, 1, tzinfo=UTC).timestamp()
+        os.utime(path, (stamp, stamp))
+        home = FolderStore(store.root / str(year))
+        watcher(home, recorder).look()
+        (alarm,) = read_alarms(home, CUSTOMER, ASSET)
+        assert abs((datetime.now(UTC) - alarm.time).total_seconds()) < 60
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -504,16 +632,19 @@ def test_a_server_that_is_away_is_told_when_it_is_back(
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_a_server_that_comes_later_is_not_told_of_alarms_from_before_it(store: FolderStore, recorder: Path) -> None:
+def test_a_server_that_comes_later_is_told_and_the_message_says_how_late(store: FolderStore, recorder: Path) -> None:
     write(recorder, "0.wav", sound(0, LOUD))
     news: list[News] = []
     alone = watcher(store, recorder, on_news=news.append)
     alone.look()
-    alone.tell_people()
-    assert news[-1].kind == "nobody_told"
+    for _ in range(3):
+        alone.tell_people()
+    assert [each.kind for each in news].count("nobody_told") == 1
     server = Server()
     watcher(store, recorder, tell=server).tell_people()
-    assert server.heard == {}
+    (told,) = server.of("alp.alarm")
+    assert "days after the recording was made" in told.payload["sentence"]
+    assert told.payload["late_s"] > 86_400
 
 
 def test_an_alarm_rings_though_its_picture_cannot_be_drawn(
@@ -526,7 +657,116 @@ def test_an_alarm_rings_though_its_picture_cannot_be_drawn(
     write(recorder, "0.wav", sound(0, LOUD))
     watcher(store, recorder).look()
     (alarm,) = read_alarms(store, CUSTOMER, ASSET)
-    assert (alarm.picture, alarm.picture_link) == (None, None)
+    assert alarm.picture is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_engine_that_fails_at_the_map_keeps_no_alarm_from_ringing(
+    store: FolderStore, recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no map of this")
+
+    monkeypatch.setattr(tasks.raising.Watch, "map_of", fail)
+    write(recorder, "0.wav", sound(0, LOUD))
+    watcher(store, recorder).look()
+    (alarm,) = read_alarms(store, CUSTOMER, ASSET)
+    assert store.exists(str(alarm.sound))
+
+
+def test_a_sound_at_which_the_engine_fails_is_named_and_stops_no_other(
+    store: FolderStore, recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write(recorder, f"{number}.wav", sound(number), minute=number)
+    news: list[News] = []
+    watching = watcher(store, recorder, on_news=news.append)
+    judge = type(watching.watch).judge
+
+    def fail_at_one(self: Watch, heard: list[Heard]) -> list[Judgement]:
+        if any(each.name == "1.wav" for each in heard):
+            raise ZeroDivisionError("nothing to divide by")
+        return judge(self, heard)
+
+    monkeypatch.setattr(type(watching.watch), "judge", fail_at_one)
+    for _ in range(3):
+        watching.look()
+    assert judged(store) == ["0.wav", "2.wav"]
+    (trouble,) = [each.text for each in news if each.kind == "trouble"]
+    assert "1.wav" in trouble
+    assert "nothing to divide by" in trouble
+
+
+@pytest.mark.parametrize("broken", ["gone", "damaged"])
+def test_a_champion_that_cannot_be_loaded_is_named_and_the_one_before_judges(
+    store: FolderStore, recorder: Path, broken: str
+) -> None:
+    news: list[News] = []
+    watching = watcher(store, recorder, on_news=news.append)
+    key = keys.asset(CUSTOMER, ASSET, "champion.json")
+    if broken == "gone":
+        store.delete(key)
+    else:
+        store.put(key, b"{}")
+    write(recorder, "0.wav", sound(0))
+    watching.look()
+    assert judged(store) == ["0.wav"]
+    assert next(each.text for each in news if each.kind == "trouble")
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("damage", ["{", "{}", None])
+def test_an_alarm_s_file_that_is_damaged_is_written_anew(
+    store: FolderStore, recorder: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    monkeypatch.setattr(tasks.watch_log, "PART_ROWS", 1)
+    write(recorder, "0.wav", sound(0, LOUD))
+    watcher(store, recorder).look()
+    write(recorder, "1.wav", sound(1, LOUD), minute=1)
+    watching = watcher(store, recorder)
+    watching.look()
+    (alarm,) = read_alarms(store, CUSTOMER, ASSET)
+    key = keys.alarm(CUSTOMER, ASSET, f"{alarm.alarm_id}.json")
+    if damage is None:
+        store.delete(key)
+    else:
+        store.put(key, damage.encode())
+    for minute in (2, 3):
+        write(recorder, f"{minute}.wav", sound(minute), minute=minute)
+    for _ in range(2):
+        watching.look()
+    (restored,) = read_alarms(store, CUSTOMER, ASSET)
+    assert restored == alarm.model_copy(update={"cleared_at": restored.cleared_at, "cleared_by": "3.wav"})
+    server = Server()
+    watcher(store, recorder, tell=server).tell_people()
+    assert len(server.of("alp.alarm")) == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_row_alarm_and_message_grade_a_clip_alike_and_drift_leaves_the_alarm_s_clips_out(
+    store: FolderStore, recorder: Path
+) -> None:
+    policy = AlarmPolicy(hold_off_s=600, rearm_clips=2, drift_window=10)
+    watch = make_watch(store, policy)
+    assert watch.rule.m > 1
+    between = (watch.rule.clip_threshold + watch.threshold.value) / 2 * np.sqrt(2)
+    for minute in range(6):
+        write(recorder, f"{minute}.wav", sound(minute, between), minute=minute)
+    watching = Watcher(store, watch, RecorderFolder(recorder), patience=3, tell=None)
+    watching.look()
+    rows = read_rows(store, CUSTOMER, ASSET)
+    (alarm,) = read_alarms(store, CUSTOMER, ASSET)
+    (row,) = rows[rows["transition"] == "raised"].to_dict("records")
+    told = describe_happening(alarm, link=str, now=alarm.judged_at).payload
+    assert (row["grade"], row["severity"]) == ("NORMAL", alarm.severity)
+    assert (alarm.grade, alarm.alarm_grade) == (told["grade"], told["alarm_grade"]) == ("NORMAL", "WARNING")
+    log = tasks.watch_log.WatchLog(store, CUSTOMER, ASSET, "v1")
+    assert len(log.presumed) == (rows["alarm_id"].isna().sum() - alarm_clips_before(rows, alarm.clips))
+
+
+def alarm_clips_before(rows: pd.DataFrame, clips: tuple[str, ...]) -> int:
+    """High clips of an alarm's window before the one that rang."""
+    return int((rows["recording_id"].isin(clips) & rows["alarm_id"].isna()).sum())
 
 
 def test_an_asset_whose_normal_sound_has_moved_is_marked_and_people_are_told_once(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engines.alarm import choose_alarm_rule
 from engines.base import ClipSet, Engine, Progress
 from engines.calibration import calibrate
+from engines.comparability import Recorded
 from schemas.settings import AlarmPolicy, OnboardSettings
 from tasks import keys
 from tasks.calibrating import Champion
@@ -25,6 +26,8 @@ from tasks.store import ObjectStore
 
 CUSTOMER, ASSET = "acme", "fan-00"
 QUIET, LOUD = 0.02, 0.5
+AT_ONCE_S = 1e-6
+"""For `Watcher.settle_s`, where a test does not ask how long a file must stand still."""
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
@@ -65,6 +68,7 @@ def make_watch(store: ObjectStore, policy: AlarmPolicy | None = None, *, version
         threshold=threshold,
         rule=choose_alarm_rule(normals, policy, threshold, method="leave_one_out"),
         background=None,
+        recorded=Recorded(pieces=1, longest_s=10.0, band_hz=(1.0, 8000.0), level_db=(-100.0, 0.0)),
         page_key=None,
     )
 
