@@ -114,7 +114,7 @@ class Watching:
     def __init__(self, environment: dict[str, str], store: Path, folder: Path, *more: str) -> None:
         command = [sys.executable, "-m", "deployments.cli", "monitor", "pump-00", "--watch", str(folder)]
         self.process = subprocess.Popen(
-            [*command, "--poll", "0.1", "--settle", "0.2", "--patience", "3", *options(store), *more],
+            [*command, "--poll", "0.1", "--settle", "0.2", "--patience", "30", *options(store), *more],
             env=environment | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
