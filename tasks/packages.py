@@ -311,7 +311,7 @@ def _screen(
     _check_stated_total(container, safe, limits)
     top = _top_folder(safe)
     left_out = {entry.name.removeprefix(top): entry for entry, _ in objections}
-    problems = [_within(problem, entry.name.removeprefix(top)) for entry, problem in objections]
+    problems = _within(top, objections)
     kept, collisions = _without_collisions(
         [(entry.name.removeprefix(top), entry) for entry in safe], [name.removeprefix(top) for name in folders]
     )
@@ -321,9 +321,13 @@ def _screen(
     return dict(sorted(kept.items())), tuple(problems), left_out
 
 
-def _within(problem: Problem, name: str) -> Problem:
-    """The problem under the name that its file has within the package, by which the table names it too."""
-    return problem.model_copy(update={"file": printable(name)})
+def _within(top: str, objections: list[tuple[_Entry, Problem]]) -> list[Problem]:
+    """The problems under the names that their files have within the package, by which the table names them too."""
+    if not top:
+        return [problem for _, problem in objections]
+    return [
+        problem.model_copy(update={"file": printable(entry.name.removeprefix(top))}) for entry, problem in objections
+    ]
 
 
 def _objection(entry: _Entry, container: _Container, limits: ArchiveLimits) -> Problem | None:

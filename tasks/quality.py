@@ -39,7 +39,7 @@ from tasks.advice import advise, ask
 from tasks.clips import AssetKey, Clip, ClipVerdict
 from tasks.comparisons import compare_recordings, compare_sounds, compare_with_known, compare_within_assets
 from tasks.packages import PackageArchive
-from tasks.parallel import ordered_map
+from tasks.parallel import give_back_freed_memory, ordered_map
 from tasks.signals import Keep, check_signal, sensor_of, some_seconds
 
 __all__ = ["AssetKey", "ClipVerdict", "Judgement", "judge", "learnt_tests", "recordings_in"]
@@ -207,6 +207,8 @@ def _read_table(
     try:
         # Handed over, not shared, so that the bytes can go as soon as they are read.
         table, found = read_metadata(content.pop(), name=name, machine_types=machine_types, limits=limits)
+        # A table of its largest size leaves holes that nothing small fills: what comes next would stand on top of them.
+        give_back_freed_memory()
     except PackageError as error:
         return name, empty_metadata(), [*problems, *error.problems]
     return name, table, [*problems, *found]

@@ -101,6 +101,9 @@ def take_in(source: Path, sandbox: Path, watch: Watch) -> dict[str, Any]:
         "onboard": _measured(lambda: _onboard(source, sandbox / "store")),
     }
     answer["touched"] = sorted(watch.touched)
+    gc.collect()
+    _give_back()
+    answer["resting_mebibytes"] = _resting_mebibytes()
     return answer
 
 
@@ -114,6 +117,12 @@ def _measured(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Exception:
         answer = {"exit_code": 1, "problems": [], "trace": traceback.format_exc()[-3000:]}
     return answer | {"seconds": time.process_time() - start, "mebibytes": _peak_mebibytes()}
+
+
+def _resting_mebibytes() -> float:
+    """What the process holds when nothing is done: its libraries, and holes that uploads left in the heap."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def _give_back() -> None:

@@ -116,14 +116,14 @@ def _large() -> dict[str, tuple[Make, tuple[str, ...]]]:
             stored(lambda: rest + b"x\n" * (size // 2) + b"\xe9"),
             ("table.encoding",),
         ),
-        "with 45 million brackets": (stored(_brackets), ("file.missing", "row.regions")),
+        "with 40 million brackets": (stored(_brackets), ("file.missing", "row.regions")),
         "beyond the limit": (stored(lambda: b"x" * (size + 2000)), ("table.bytes",)),
     }
 
 
 def _brackets() -> bytes:
-    """As many rows as a table may have, each with regions that open 900 lists and close none."""
-    rows = (row(f"audio/{n}.wav", **_regions("[" * 900)) for n in range(LIMITS.max_entries - 1))
+    """As many rows as a table may have, each with regions that open 800 lists and close none."""
+    rows = (row(f"audio/{n}.wav", **_regions("[" * 800)) for n in range(LIMITS.max_entries - 1))
     return table(rows)
 
 
