@@ -234,8 +234,8 @@ def _note_overlap(one: _Placed, other: _Placed, qa: QaLimits) -> None:
     """Note that two clips share a part; nothing is said of a clip that is quarantined."""
     if one.clip.is_good and other.clip.is_good and not _is_near(one, other, qa) and one.shares_s(other) > 0:
         kept, again = _in_order(one.clip, other.clip)
-        placed = one if again is one.clip else other
-        again.add("clip.overlap", measured=one.shares_s(other) / (placed.stop_s - placed.start_s), other=kept.clip_id)
+        part, whole = (one, other) if again is one.clip else (other, one)
+        again.add("clip.overlap", measured=part.share(whole), other=kept.clip_id)
 
 
 def _ask_about_alike(one: Clip, other: Clip, found: Agreement) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.signal
 from numpy.typing import NDArray
 
 from engines.excerpts import (
@@ -18,17 +17,7 @@ from engines.excerpts import (
     window_prints,
 )
 from schemas.rules import RULES
-
-RATE = 16_000
-
-
-def machine(seed: int, *, seconds: float = 10.0) -> NDArray[np.float32]:
-    """A machine of steady tones and coloured noise; only the noise differs from recording to recording."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    rng = np.random.default_rng(seed)
-    hiss = scipy.signal.lfilter([1], [1, -0.8], rng.normal(size=len(time)))
-    tones = sum(np.sin(2 * np.pi * f * time + rng.uniform(0, 6)) for f in (97, 194, 388, 1210))
-    return (0.03 * hiss + 0.05 * tones).astype(np.float32)
+from tests.engines.steady_machine import RATE, machine
 
 
 def cut(sound: NDArray[np.float32], start_s: float, seconds: float = 10.0) -> NDArray[np.float32]:
@@ -44,7 +33,7 @@ LONG = machine(0, seconds=40)
 
 @pytest.mark.parametrize("start_s", [6.0, 6.5, 7.0, 13.3, 29.0])
 def test_an_excerpt_is_found_where_it_was_cut_out(start_s: float) -> None:
-    (place,) = found(machine(1), LONG, -0.3 * cut(LONG, start_s), machine(2))
+    (place,) = found(machine(1, seconds=10), LONG, -0.3 * cut(LONG, start_s), machine(2, seconds=10))
 
     assert (place.whole, place.excerpt) == (1, 2)
     assert abs(place.start_s - start_s) <= HOP_S / 2
@@ -59,7 +48,7 @@ def test_windows_that_overlap_are_found_each_in_the_one_before(step_s: float) ->
 
 
 def test_other_recordings_of_a_machine_are_found_nowhere() -> None:
-    assert found(*(machine(seed) for seed in range(30))) == []
+    assert found(*(machine(seed, seconds=10) for seed in range(30))) == []
 
 
 def test_an_excerpt_of_several_is_looked_for_in_the_likest_of_each() -> None:
@@ -70,7 +59,7 @@ def test_an_excerpt_of_several_is_looked_for_in_the_likest_of_each() -> None:
 
 
 def test_chunks_change_nothing() -> None:
-    sounds = [LONG, *(cut(LONG, 7.0 * i) for i in range(4)), machine(3)]
+    sounds = [LONG, *(cut(LONG, 7.0 * i) for i in range(4)), machine(3, seconds=10)]
 
     assert set(found(*sounds, chunk=3)) == set(found(*sounds))
 

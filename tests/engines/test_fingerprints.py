@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-import scipy.signal
 import soundfile
 import soxr
 from numpy.typing import NDArray
@@ -22,17 +21,7 @@ from engines.fingerprints import (
     noise_coherence,
 )
 from engines.spectra import spectrum
-
-RATE = 16_000
-
-
-def machine(seed: int, *, seconds: float = 4.0) -> NDArray[np.float32]:
-    """A machine of steady tones and coloured noise; only the noise differs from recording to recording."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    rng = np.random.default_rng(seed)
-    hiss = scipy.signal.lfilter([1], [1, -0.8], rng.normal(size=len(time)))
-    tones = sum(np.sin(2 * np.pi * f * time + rng.uniform(0, 6)) for f in (97, 194, 388, 1210))
-    return (0.03 * hiss + 0.05 * tones).astype(np.float32)
+from tests.engines.steady_machine import RATE, machine
 
 
 def printed(waveform: NDArray[np.float32], rate: int = RATE) -> NDArray[np.int8]:
