@@ -150,8 +150,9 @@ def _what_was_done(corrected: Corrected) -> str:
 
 def _print_state(state: AssetState) -> None:
     from tasks.engine_names import engine_phrase
+    from tasks.report.words import duration
 
-    _say(f"{state.asset} of {state.customer}: {state.machine_type} {state.section_id}, {state.hours:.2f} h", "bold")
+    _say(f"{state.asset} of {state.customer}: {state.machine_type} {state.section_id}, {duration(state.hours)}", "bold")
     champion = state.champion
     if champion is None:
         _say("  no champion yet")

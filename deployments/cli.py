@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from deployments import form_commands
 from deployments.alarm_commands import alarms_app
@@ -124,7 +123,7 @@ def toy(
     as_json: AsJson = False,
 ) -> None:
     """Make a synthetic customer package, marked as such."""
-    from deployments.printing import print_json
+    from deployments.printing import print_json, shown
     from engines.toy.plan import ToyPlan, section_ids
 
     types = {"machine_types": tuple(machine_type)} if machine_type else {}
@@ -133,8 +132,8 @@ def toy(
     if as_json:
         print_json({"target": str(target), "clips": clips, "machine_types": list(plan.machine_types), "seed": seed})
     else:
-        stdout.print(f"Wrote {clips} synthetic clips to {escape(str(target))}", highlight=False, soft_wrap=True)
-        stdout.print(f"Next: {escape(sys.argv[0])} onboard {escape(str(target))}", style="dim", soft_wrap=True)
+        stdout.print(f"Wrote {clips} synthetic clips to {shown(str(target))}", highlight=False, soft_wrap=True)
+        stdout.print(f"Next: {shown(sys.argv[0])} onboard {shown(str(target))}", style="dim", soft_wrap=True)
 
 
 def _write_toy(target: Path, plan: ToyPlan, *, overwrite: bool) -> int:
@@ -156,14 +155,14 @@ def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = F
     from deployments.progress_bars import progress_bars
     from tasks.packages import open_package
     from tasks.progress import track
-    from tasks.quality import judge
+    from tasks.quality import judge, recordings_in
     from tasks.report.words import Words
 
     settings = OnboardSettings()
     with (
         open_package(package, settings.archive) as archive,
-        progress_bars(stderr),
-        track("Judging recordings", total=len(archive.names) - 1) as advance,
+        progress_bars(stderr, language),
+        track("Judging recordings", total=recordings_in(archive)) as advance,
     ):
         judgement = judge(archive, settings, progress=advance)
         report = judgement.report(archive.package_id, quality_key="", metadata_key=None)
@@ -246,7 +245,7 @@ def _onboard(
     from deployments.progress_bars import progress_bars
     from tasks.report.words import Words
 
-    with progress_bars(stderr):
+    with progress_bars(stderr, settings.language):
         outcome = run_onboarding(source, customer, store or Environment().store, settings, dry_run=dry_run)
     if as_json:
         print_json(outcome.document())

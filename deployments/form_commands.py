@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from deployments.options import AsJson, stderr, stdout
 from schemas.errors import UsageError
@@ -19,27 +18,32 @@ _SHOWN = 5
 def form(
     machine_types: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MACHINE_TYPE]...", help="Whose pages to write. [default: all eight]", show_default=False
-        ),
+        typer.Argument(metavar="[MACHINE_TYPE]...", help="Whose pages to write. [default: all]", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A name ending .xlsx or .html.")] = Path(
         "form.xlsx"
     ),
     language: Annotated[Language, typer.Option("--lang", help="Of the form.")] = "en",
+    types: Annotated[
+        list[Path] | None,
+        typer.Option("--types", metavar="FILE", help="YAML with machine types of your own; repeat for more."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the form for a plant: what to record, a table to fill in, and a checklist."""
     from deployments.printing import print_json
+    from schemas.machine_types import load_machine_types
     from tasks.forms.form_file import write_form
+    from tasks.report.words import Words
 
-    written = write_form(out, machine_types or [], language=language, overwrite=overwrite)
+    known = load_machine_types(*(types or []))
+    written = write_form(out, machine_types or [], language=language, types=known, overwrite=overwrite)
     if as_json:
         print_json({"form": str(out), "machine_types": list(written.machine_types), "language": language})
         return
     names = ", ".join(map(written.name, written.machine_types))
-    _say(f"Wrote the form for {names} to {out}")
+    _say(Words(language)("terminal.form", names=names, path=str(out)))
 
 
 def pack(
@@ -58,6 +62,7 @@ def pack(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="[default: FOLDER.zip]", show_default=False),
     ] = None,
+    language: Annotated[Language, typer.Option("--lang", help="Of what is printed.")] = "en",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +70,7 @@ def pack(
     from deployments.printing import print_json
     from deployments.progress_bars import progress_bars
     from tasks.packing import Labels, pack_folder
+    from tasks.report.words import Words
 
     if not assume_normal:
         raise UsageError(
@@ -74,18 +80,22 @@ def pack(
     source = folder.resolve()
     labels = Labels(machine_type, section, confirmed_by=confirmed_by, recorded_at=recorded_at, sensor=sensor)
     target = source.with_name(f"{source.name}.zip") if out is None else out
-    with progress_bars(stderr):
+    with progress_bars(stderr, language):
         packed = pack_folder(source, target, labels, overwrite=overwrite)
     if as_json:
         left_out = list(packed.left_out)
         print_json({"package": str(packed.path), "recordings": packed.recordings, "left_out": left_out})
         return
-    _say(f"Packed {packed.recordings} recordings in {packed.path}")
+    say = Words(language)
+    _say(say("terminal.packed", n=packed.recordings, path=str(packed.path)))
     if packed.left_out:
         more = ", …" if len(packed.left_out) > _SHOWN else ""
-        _say(f"Left out: {', '.join(packed.left_out[:_SHOWN])}{more}", style="dim")
-    _say(f"Next: {sys.argv[0]} check {packed.path}", style="dim")
+        _say(say("terminal.left_out", names=f"{', '.join(packed.left_out[:_SHOWN])}{more}"), style="dim")
+    in_korean = " --lang ko" if language == "ko" else ""
+    _say(say("terminal.next", command=f"{sys.argv[0]} check {packed.path}{in_korean}"), style="dim")
 
 
 def _say(text: str, *, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+    from deployments.printing import shown
+
+    stdout.print(shown(text), style=style, highlight=False, soft_wrap=True)

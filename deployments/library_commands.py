@@ -119,4 +119,6 @@ def _print_asset(asset: AssetStock) -> None:
 
 
 def _amount(recordings: int, hours: float, size: int) -> str:
-    return f"{recordings} recordings, {hours:.2f} h, {size / 1e6:.1f} MB"
+    from tasks.report.words import duration
+
+    return f"{recordings} recordings, {duration(hours)}, {size / 1e6:.1f} MB"

@@ -108,8 +108,8 @@ def check_server(url: str) -> None:
     with get_client(sync_client=True) as client:
         fault = client.api_healthcheck()
     if fault is not None:
+        server, error = without_credentials(url), without_credentials(str(fault))
         raise EnvironmentFault(
-            without_credentials(f"the Prefect server at {url} does not answer ({fault});")
-            + " start it with `prefect server start`,"
+            f"the Prefect server at {server} does not answer ({error}); start it with `prefect server start`,"
             " or unset PREFECT_API_URL to run without one"
         )

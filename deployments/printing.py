@@ -17,9 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from deployments.onboarding import Outcome
-from schemas.errors import AlpError, PackageError
+from schemas.errors import AlpError, LabelsError, PackageError
 from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, QualityReport, Verdict
+from schemas.rules import breaks_only_the_contract, visible
 from tasks.report.words import Words, rows_text
 
 _SHOWN_ERRORS, _SHOWN_EXAMPLES = 40, 3
@@ -31,6 +32,16 @@ _VERDICT_STYLES = {
 }
 
 
+def plain(text: str) -> str:
+    """Text that no terminal acts on, whatever a name in it holds; its line breaks stay."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def shown(text: str) -> str:
+    """The same for a console of rich, which takes brackets for markup."""
+    return escape(plain(text))
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Exactly one JSON document on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
@@ -38,11 +49,11 @@ def print_json(document: dict[str, Any]) -> None:
 
 def error_document(error: AlpError, say: Words) -> dict[str, Any]:
     """What `--json` prints where a command ended in an error."""
-    problems = error.problems if isinstance(error, PackageError) else ()
+    problems = error.problems if isinstance(error, PackageError | LabelsError) else ()
     return {
         "error": {
             "type": type(error).__name__,
-            "message": say.translate(str(error)).text,
+            "message": plain(say.translate(str(error)).text),
             "exit_code": error.exit_code,
             "problems": [say.retell(problem).model_dump(mode="json") for problem in problems],
         }
@@ -51,23 +62,25 @@ def error_document(error: AlpError, say: Words) -> dict[str, Any]:
 
 def print_error(console: Console, error: AlpError, say: Words) -> None:
     """An error that ALP raised on purpose; of one that is made of problems, the problems."""
-    if isinstance(error, PackageError) and error.problems:
+    if isinstance(error, PackageError | LabelsError) and error.problems:
         print_problems(console, error.problems, say)
         return
-    sentence = say.translate(str(error)).text
-    console.print(f"[bold red]{say('terminal.error')}[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    sentence = shown(say.translate(str(error)).text)
+    console.print(f"[bold red]{say('terminal.error')}[/] {sentence}", highlight=False, soft_wrap=True)
 
 
 def check_document(package: Path, report: QualityReport, quality: pd.DataFrame, say: Words) -> dict[str, Any]:
     """What `alp check --json` prints."""
+    held_back, broken = quality["verdict"] == "reject", quality["reasons"].map(breaks_only_the_contract).astype(bool)
     return {
         "package": report.package_id,
-        "name": package.name,
+        "name": visible(package.name),
         "verdict": report.verdict,
         "clips": report.clips,
         "ok": report.ok,
         "warned": report.warned,
-        "quarantined": quality.loc[quality["verdict"] == "reject", "clip_id"].astype(str).tolist(),
+        "quarantined": quality.loc[held_back & ~broken, "clip_id"].astype(str).tolist(),
+        "broken": quality.loc[broken, "clip_id"].astype(str).tolist(),
         "assets": [asset.model_dump(mode="json") for asset in report.assets],
         "problems": [say.retell(problem).model_dump(mode="json") for problem in report.problems],
     }
@@ -79,8 +92,10 @@ def print_check(console: Console, name: str, report: QualityReport, say: Words) 
     counts = say(
         "terminal.clips", clips=report.clips, ok=report.ok, warned=report.warned, quarantined=report.quarantined
     )
+    if report.broken:
+        counts += ", " + say("terminal.clips.broken", n=report.broken)
     verdict = f"[{_VERDICT_STYLES[report.verdict]}]{say(f'terminal.verdict.{report.verdict}')}[/]"
-    console.print(f"{escape(name)}: {verdict} · {counts}", highlight=False, soft_wrap=True)
+    console.print(f"{shown(name)}: {verdict} · {counts}", highlight=False, soft_wrap=True)
     for asset in report.assets:
         counts = say(
             "terminal.intake",
@@ -90,7 +105,7 @@ def print_check(console: Console, name: str, report: QualityReport, say: Words) 
             supplemental=asset.supplemental,
         )
         name = say.machine(asset.machine_type, asset.section_id)
-        console.print(f"  {escape(name)}: {counts}", highlight=False, soft_wrap=True)
+        console.print(f"  {shown(name)}: {counts}", highlight=False, soft_wrap=True)
 
 
 def print_problems(console: Console, problems: Sequence[Problem], say: Words) -> None:
@@ -112,9 +127,16 @@ def print_problems(console: Console, problems: Sequence[Problem], say: Words) ->
 
 
 def _problem_line(problem: Problem, say: Words) -> str:
+    """Severity, place, value and sentence. What a cell holds is `= 'x'`, what was measured of a file `(0.25 s)`; a
+    sentence about a machine or the whole package says it all."""
     severity = f"[{_SEVERITY_STYLES[problem.severity]}]{say(f'terminal.severity.{problem.severity}')}[/]"
-    value = f" = {escape(repr(problem.value))}" if problem.value is not None else ""
-    return f"{severity} [bold]{escape(say.place(problem))}[/]{value}: {escape(say.message(problem).text)}"
+    sentence = escape(say.message(problem).text)
+    if not (problem.file or problem.column):
+        return f"{severity} {sentence}"
+    value = ""
+    if problem.value is not None:
+        value = f" = '{escape(problem.value)}'" if problem.column else f" ({escape(problem.value)})"
+    return f"{severity} [bold]{escape(say.place(problem))}[/]{value}: {sentence}"
 
 
 def print_outcome(console: Console, outcome: Outcome, say: Words) -> None:
@@ -124,7 +146,9 @@ def print_outcome(console: Console, outcome: Outcome, say: Words) -> None:
     if result.assets:
         console.print(_asset_table(result.assets, say, dry_run=outcome.dry_run))
     if result.reused:
-        console.print(say("terminal.reused", stages=", ".join(result.reused)), style="dim", soft_wrap=True)
+        console.print(
+            say("terminal.reused", stages=", ".join(map(say.stage, result.reused))), style="dim", soft_wrap=True
+        )
     if outcome.dry_run:
         console.print(say("terminal.dry_run"))
         return
@@ -139,7 +163,7 @@ def print_outcome(console: Console, outcome: Outcome, say: Words) -> None:
 
 
 def _print_path(console: Console, name: str, path: str) -> None:
-    console.print(f"  {escape(name)}: {escape(path)}", highlight=False, soft_wrap=True)
+    console.print(f"  {shown(name)}: {shown(path)}", highlight=False, soft_wrap=True)
 
 
 def _asset_table(assets: tuple[AssetResult, ...], say: Words, *, dry_run: bool) -> Table:
@@ -151,7 +175,7 @@ def _asset_table(assets: tuple[AssetResult, ...], say: Words, *, dry_run: bool) 
         table.add_column(say(f"terminal.table.{heading}"), justify="right")
     for asset in assets:
         line = [
-            escape(say.machine(asset.machine_type, asset.section_id)),
+            shown(say.machine(asset.machine_type, asset.section_id)),
             f"{say.engine(asset.engine)} ({asset.encoder})",
             str(asset.n_target),
             str(asset.n_test),

@@ -1,4 +1,7 @@
-"""Bars on the terminal for long work: what is done, at what rate, how long it will take."""
+"""Bars on the terminal for long work: what is done, at what rate, how long it will take.
+
+Steps name their work in English (`tasks.progress.track`); the bars say it in the language asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +23,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from schemas.settings import Language
 from tasks.progress import Advance, listening
+from tasks.report.words import Words
 
 
 class _RateColumn(ProgressColumn):
@@ -31,8 +37,9 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[None]:
+def progress_bars(console: Console, language: Language = "en") -> Iterator[None]:
     """Show every `tasks.progress.track` of this process as a bar on `console`."""
+    say = Words(language)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -46,7 +53,7 @@ def progress_bars(console: Console) -> Iterator[None]:
 
         @contextmanager
         def show(description: str, total: int) -> Iterator[Advance]:
-            bar = bars.add_task(description, total=total)
+            bar = bars.add_task(escape(say.translate(description).text), total=total)
             yield lambda done: bars.advance(bar, done)
             bars.update(bar, completed=total)
             bars.stop_task(bar)

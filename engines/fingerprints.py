@@ -9,6 +9,9 @@ band; those of all recordings are compared by one matrix product. Pairs that loo
 other sample by sample: the generalized cross-correlation with phase transform (Knapp and Carter, 1976) peaks at the
 shift, as high as the share of the band in which the two agree.
 
+A machine that repeats a cycle, started by a trigger, agrees with itself too: in what it plays, not in the noise
+beneath. So the two, laid on each other, are compared once more where each frequency is at its quietest.
+
 Conventions: waveforms are float32 (samples,), mono; fingerprints int8 (DIMENSIONS,).
 """
 
@@ -50,15 +53,28 @@ LEAST_BINS = 256
 """A recording in which fewer bins stand out of its floor is a tone; two of those can't be told apart."""
 
 
+SHARED_S = 2.0
+"""Where two recordings agree a little, the part that they would share is looked at alone if it is this long."""
+
+SAME_NOISE = 0.4
+"""Recordings whose noise is coherent from here on hold one recording; others reach 0.25, MP3 leaves 0.57."""
+
+_FRAMES_S = (0.032, 0.128)
+"""Frames for fast sweeps, and for steady tones that lie close together: between either, noise is heard in one."""
+_QUIET = 0.25
+_LEAST_FRAMES = 16
+"""The noise is heard in the quietest quarter of the frames, and in this many at least."""
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """How two recordings agree: `coherence` 0-1 over the band, at `shift_s`; `overlap` is the shared part, 0-1."""
+    """How two recordings agree: `coherence` 0-1 over the band, at `shift_s`."""
 
     coherence: float
     shift_s: float
     """Where the second begins within the first, s; negative where it begins before it."""
-    overlap: float
-    """Share of the longer recording that both hold."""
+    noise: float = 0.0
+    """Coherence of what is heard of the two where they are quietest, 0-1: of their noise."""
 
 
 def fingerprint(found: Spectrum) -> NDArray[np.int8]:
@@ -66,19 +82,29 @@ def fingerprint(found: Spectrum) -> NDArray[np.int8]:
 
     Files of one recording at several rates have nearly the same.
     """
-    offsets = np.rint(SPACING_HZ / found.step_hz * np.arange(GROUP_BINS)).astype(int)
-    places = np.rint(GROUPS_HZ / found.step_hz).astype(int)[:, None] + offsets
-    within = places[:, -1] < len(found.first)
-    power = np.zeros(places.shape)
-    power[within] = found.first[places[within]]
-    means = power.mean(axis=1)
-    heard = means > max(means.max() * 10 ** (-_RANGE_DB / 10), 2 * _ROUNDING / len(found.first))
+    return scatter_of(found.first, found.step_hz, groups_hz=GROUPS_HZ, spacing_hz=SPACING_HZ)
+
+
+def scatter_of(
+    power: NDArray[np.float32], step_hz: float, *, groups_hz: NDArray[np.float64], spacing_hz: float
+) -> NDArray[np.int8]:
+    """How power spectra (…, bins) scatter within groups of `GROUP_BINS` bins, int8 (…, groups · GROUP_BINS).
+
+    Groups without sound, or beyond the spectrum, are zeros.
+    """
+    offsets = np.rint(spacing_hz / step_hz * np.arange(GROUP_BINS)).astype(int)
+    places = np.rint(groups_hz / step_hz).astype(int)[:, None] + offsets
+    bins = power.shape[-1]
+    own = np.where(places[:, -1:] < bins, power[..., np.minimum(places, bins - 1)], np.float32(0))
+    means = own.mean(axis=-1)
+    floor = np.maximum(means.max(axis=-1, keepdims=True) * 10 ** (-_RANGE_DB / 10), 2 * _ROUNDING / bins)
     # The fourth root of an exponential variable is nearly normal: no bin outweighs the others.
-    scatter = np.sqrt(np.sqrt(power))
-    scatter -= scatter.mean(axis=1, keepdims=True)
-    spread = np.sqrt((scatter**2).mean(axis=1, keepdims=True))
-    scaled = np.where(heard[:, None] & (spread > 0), scatter / np.where(spread > 0, spread, 1), 0.0)
-    return np.clip(np.rint(scaled * _QUANTUM), -127, 127).astype(np.int8).ravel()
+    scatter = np.sqrt(np.sqrt(own))
+    scatter -= scatter.mean(axis=-1, keepdims=True)
+    spread = np.sqrt((scatter**2).mean(axis=-1))
+    scale = np.where((means > floor) & (spread > 0), _QUANTUM / np.where(spread > 0, spread, 1), 0)
+    rounded = np.clip(np.rint(scatter * scale[..., None]), -127, 127).astype(np.int8)
+    return np.asarray(rounded.reshape(*power.shape[:-1], -1))
 
 
 def look_alikes(fingerprints: NDArray[np.int8], *, chunk: int = 1024) -> list[tuple[int, int]]:
@@ -119,27 +145,88 @@ def _highest(values: NDArray[np.float32], names: NDArray[np.int64]) -> tuple[NDA
     return np.take_along_axis(values, order, axis=0), np.take_along_axis(names, order, axis=0)
 
 
-def agree(first: NDArray[np.float32], second: NDArray[np.float32], sample_rate: int) -> Agreement:
-    """Hold two recordings against each other at every shift.
+def agree(
+    first: NDArray[np.float32], second: NDArray[np.float32], sample_rate: int, *, least: float = 0.0
+) -> Agreement:
+    """Hold two recordings, or their first `COMPARED_S`, against each other at every shift.
 
-    The coherence of unrelated recordings stays near 1/√bins, about 0.01; that of a copy is the share of the band and
-    of the time in which the two agree. A recording that is all tone gives 0: nothing can be told of it.
+    least: where they agree by less, the noise is not looked at.
+
+    The coherence of unrelated recordings stays near 1/√bins, about 0.01; that of a copy is the share of the band in
+    which the two agree, over the part that they share. A recording that is all tone gives 0: nothing can be told of it.
     """
     compared = round(COMPARED_S * sample_rate)
-    heads = first[:compared], second[:compared]
+    one, other = first[:compared], second[:compared]
+    coherence, shift = _align(one, other)
+    parts = _shared(one, other, shift)
+    if SHARED_S * sample_rate <= len(parts[0]) < max(len(one), len(other)):
+        # What only one of the two holds was noise to the comparison.
+        again, moved = _align(*parts)
+        if again > coherence:
+            coherence, shift = again, shift + moved
+            parts = _shared(one, other, shift)
+    noise = noise_coherence(*parts, sample_rate) if coherence >= least else 0.0
+    return Agreement(coherence, shift / sample_rate, noise)
+
+
+def _shared(
+    first: NDArray[np.float32], second: NDArray[np.float32], shift: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The part of each that the other one holds too, where the second begins `shift` samples into the first."""
+    one, other = first[max(0, shift) :], second[max(0, -shift) :]
+    length = min(len(one), len(other))
+    return one[:length], other[:length]
+
+
+def _align(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[float, int]:
+    """The coherence of two recordings at the shift, in samples, where they agree best."""
+    heads = first, second
     size = scipy.fft.next_fast_len(sum(map(len, heads)), real=True)
     (one, floor), (other, other_floor) = (_tapered_bins(head, size) for head in heads)
     heard = _stands_out(one, floor) & _stands_out(other, other_floor)
     if np.count_nonzero(heard) < LEAST_BINS:
-        return Agreement(0.0, 0.0, 0.0)
+        return 0.0, 0
     cross = other.conj() * one
     phases = np.where(heard, cross / np.where(heard, np.abs(cross), 1), 0)
     correlation = scipy.fft.irfft(phases, size)
     peak = int(np.argmax(np.abs(correlation)))
-    shift = peak if peak < len(heads[0]) else peak - size
-    shared = min(len(first), shift + len(second)) - max(0, shift)
-    coherence = float(abs(correlation[peak])) * size / (2 * np.count_nonzero(heard))
-    return Agreement(coherence, shift / sample_rate, max(0, shared) / max(len(first), len(second)))
+    shift = peak if peak < len(first) else peak - size
+    return float(abs(correlation[peak]) * size / (2 * np.count_nonzero(heard))), shift
+
+
+def noise_coherence(first: NDArray[np.float32], second: NDArray[np.float32], sample_rate: int) -> float:
+    """How coherent two waveforms of one length are where they are quietest, 0-1: the median over the band.
+
+    What a machine plays again sample by sample is loud at its own times and frequencies; beneath it every recording has
+    noise of its own, and a copy has that of its original. 0 where too little is shared to tell.
+    """
+    return min(_quiet_coherence(first, second, round(frame * sample_rate)) for frame in _FRAMES_S)
+
+
+def _quiet_coherence(first: NDArray[np.float32], second: NDArray[np.float32], size: int) -> float:
+    frames = 2 * (len(first) // size) - 1
+    if size < 4 or frames < _LEAST_FRAMES // 2:
+        return 0.0
+    one, other = _frames(first, size), _frames(second, size)
+    powers = np.abs(one) ** 2, np.abs(other) ** 2
+    means = [power.mean(axis=0) for power in powers]
+    floor = _ROUNDING * hann_window(size)[1]
+    heard = np.logical_and(*(_is_heard(mean, floor) for mean in means))
+    if not heard.any():
+        return 0.0
+    level = sum(power[:, heard] / mean[heard] for power, mean in zip(powers, means, strict=True))
+    count = min(frames, max(_LEAST_FRAMES, round(_QUIET * frames)))
+    quiet = np.argpartition(level, count - 1, axis=0)[:count]
+    one, other = (np.take_along_axis(bins[:, heard], quiet, axis=0) for bins in (one, other))
+    product = np.abs((one * other.conj()).sum(axis=0))
+    energy = np.sqrt((np.abs(one) ** 2).sum(axis=0) * (np.abs(other) ** 2).sum(axis=0))
+    return float(np.median(product / np.where(energy > 0, energy, 1)))
+
+
+def _frames(waveform: NDArray[np.float32], size: int) -> NDArray[np.complex64]:
+    """Spectra of Hann frames that overlap by half, (frames, bins)."""
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[:: size // 2]
+    return np.asarray(scipy.fft.rfft(frames * hann_window(size)[0], axis=1))
 
 
 def _tapered_bins(waveform: NDArray[np.float32], size: int) -> tuple[NDArray[np.complex64], float]:
@@ -151,7 +238,10 @@ def _tapered_bins(waveform: NDArray[np.float32], size: int) -> tuple[NDArray[np.
 
 def _stands_out(bins: NDArray[np.complex64], floor: float) -> NDArray[np.bool_]:
     """Where a spectrum is above the floor, and within 60 dB of its loudest 1 %: above what a resampler adds."""
-    power = np.abs(bins) ** 2
+    return _is_heard(np.abs(bins) ** 2, floor)
+
+
+def _is_heard(power: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
     count = max(1, len(power) // 100)
     loud = float(np.partition(power, -count)[-count])
     return np.asarray(power > max(1e-6 * loud, floor))

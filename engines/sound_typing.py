@@ -20,7 +20,7 @@ class SoundTyping(Protocol):
     def other_type(self, waveform: NDArray[np.float32], sample_rate: int, machine_type: str) -> str | None:
         """The machine type that the recording sounds like, where that is surely not `machine_type`; else None.
 
-        waveform: float32 (n,), the clip in standard form; sample_rate in Hz. Called from several threads at once, in
-        no fixed order: an answer must not depend on the clips asked about before.
+        waveform: float32 (n,), the clip in standard form, of a long one its first minute; sample_rate in Hz. Called
+        from several threads at once, in no fixed order: an answer must not depend on the clips asked about before.
         """
         ...

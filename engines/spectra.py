@@ -7,12 +7,16 @@ the length below that): hum is told from a motor that turns a little slower than
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+
+from engines.recordings import split
 
 BLOCK_S = 16.0
 """Longer recordings are transformed in blocks of this length; shorter ones are filled up with zeros to it, so that
@@ -24,8 +28,14 @@ WALL_DROP = 1e3
 
 MAINS_HZ = (50.0, 60.0)
 HARMONICS = 12
+MAINS_DRIFT_HZ = 0.2
+"""Grids are held within this of their nominal frequency (Commission Regulation (EU) 2017/1485, annex III, and Korea's
+grid code alike); motors slip by more."""
+SOUGHT_HZ, SOUGHT_STEP_HZ = 0.6, 0.02
+"""A comb is sought this far around the nominal frequency, in such steps: one that fits best beyond the drift is a
+motor's. At the highest harmonic half a step is half of `HUM_WIDTH_HZ`."""
 HUM_WIDTH_HZ = 0.25
-"""The mains is held within this of its nominal frequency; motors slip by more."""
+"""Half width of a harmonic."""
 HUM_PROMINENCE = 10.0
 """A harmonic counts where its power is this many times (10 dB) what its surroundings would give it."""
 LEAST_HARMONICS = 3
@@ -37,6 +47,9 @@ THIRD_OCTAVES_HZ = 25.0 * 2.0 ** (np.arange(29) / 3)
 """Centres of the bands of a profile, 25 Hz to 16 kHz."""
 PROFILE_RANGE_DB = 60.0
 """A profile's bands are held to at most this far below its loudest: what is below is noise of the converter."""
+
+
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +65,31 @@ class Spectrum:
     """How far from its frequency a tone reaches: the half width of the window's main lobe."""
     sample_rate: int
 
-    @property
+    @cached_property
     def total(self) -> float:
         """Mean power about the mean; 0 for a constant."""
-        return float(self.power.sum(dtype=np.float64))
+        return float(self._bounded.sum())
 
-    def between(self, low_hz: float, high_hz: float) -> float:
-        """Power in [low, high)."""
-        return float(self.power[self._bin(low_hz) : self._bin(high_hz)].sum(dtype=np.float64))
+    def between(self, low_hz: NDArray[np.floating], high_hz: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Power in each band [low, high), float64 (bands,)."""
+        edges = np.ceil(np.stack([low_hz, high_hz], axis=1) / self.step_hz).astype(int)
+        edges = np.minimum(edges, len(self.power))
+        sums = np.add.reduceat(self._bounded, edges.ravel())[::2]
+        # Of an empty band reduceat gives the bin at its edge.
+        return np.where(edges[:, 0] < edges[:, 1], sums, 0.0)
 
     def share_above(self, frequency_hz: float) -> float:
         """Share of the power above a frequency, 0-1: what resampling to twice that would take. A constant has 0."""
         if not self.total > 0:
             return 0.0
-        return float(self.power[int(frequency_hz / self.step_hz) + 1 :].sum(dtype=np.float64) / self.total)
+        return float(self._bounded[int(frequency_hz / self.step_hz) + 1 :].sum() / self.total)
 
-    def _bin(self, frequency_hz: float) -> int:
-        return min(len(self.power), int(np.ceil(frequency_hz / self.step_hz)))
+    @cached_property
+    def _bounded(self) -> NDArray[np.float64]:
+        """The power with a zero behind it, where a band may end."""
+        bounded = np.zeros(len(self.power) + 1)
+        bounded[:-1] = self.power
+        return bounded
 
 
 @dataclass(frozen=True)
@@ -84,36 +105,85 @@ def spectrum(waveform: NDArray[np.float32], sample_rate: int) -> Spectrum:
 
     A constant gives zeros, whatever its level.
     """
+    return mean_spectrum([waveform], sample_rate)
+
+
+def mean_spectrum(pieces: Iterable[NDArray[np.float32]], sample_rate: int) -> Spectrum:
+    """The spectrum of a waveform that comes in pieces of any length, at least one sample in all."""
     size = round(BLOCK_S * sample_rate)
-    blocks = [waveform[start : start + size] for start in range(0, len(waveform), size)]
-    first = total = _block_power(blocks[0], size)
-    if len(blocks) > 1:
-        total = first * size
-        for block in blocks[1:]:
-            total += len(block) * _block_power(block, size)
-        total /= len(waveform)
-    return Spectrum(total, first, sample_rate / size, 2 * sample_rate / len(blocks[0]), sample_rate)
+    blocks = split(pieces, itertools.repeat(size))
+    head = next(blocks)
+    length = len(head)
+    first = total = _block_power(head, size)
+    for block in blocks:
+        if length == size:
+            total = first * size
+        total += len(block) * _block_power(block, size)
+        length += len(block)
+    if length > size:
+        total /= length
+    return Spectrum(total, first, sample_rate / size, 2 * sample_rate / min(length, size), sample_rate)
 
 
 def _block_power(block: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Power of a block by frequency, float32 (size // 2 + 1,), whose sum is the block's mean power."""
     window, gain = hann_window(len(block))
     # Before the transform, not after: the rounding of a large offset would leak into every bin.
-    bins = scipy.fft.rfft((block - np.float32(block.mean(dtype=np.float64))) * window, size)
-    power = bins.real**2 + bins.imag**2
+    centred = block - np.float32(block.mean(dtype=np.float64))
+    centred *= window
+    power = _squared_bins(centred, size)
     # Every other bin stands for two of the full spectrum, that of 0 Hz and that of the Nyquist frequency for one.
     power[1 : (size + 1) // 2] *= 2
     power *= 1 / (gain * size)
-    return np.asarray(power, dtype=np.float32)
+    return power
 
 
-@lru_cache(maxsize=8)
+def _squared_bins(waveform: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Squared magnitudes of the transform of a waveform filled up with zeros to `size`, float32 (size // 2 + 1,).
+
+    One step of Cooley and Tukey (1965) at radix 4, since four transforms side by side take a third of the time of one
+    that is four times as long. `size` is a multiple of 4.
+    """
+    quarter = size // 4
+    parts = np.zeros((4, quarter), dtype=np.float32)
+    for part, row in enumerate(parts):
+        own = waveform[part::4]
+        row[: len(own)] = own
+    bins = scipy.fft.rfft(parts, overwrite_x=True)
+    bins *= _twiddles(size)
+    even, odd = bins[0] + bins[2], bins[1] + bins[3]
+    even_turned, odd_turned = bins[0] - bins[2], (bins[1] - bins[3]) * np.complex64(-1j)
+    count = quarter // 2 + 1
+    power = np.empty(size // 2 + 1, dtype=np.float32)
+    # The bins of a real waveform that run down from a multiple of the quarter mirror those that run up from it.
+    _square(even + odd, power[:count])
+    _square(even_turned - odd_turned, power[quarter : quarter - count : -1])
+    _square(even_turned + odd_turned, power[quarter : quarter + count])
+    _square(even - odd, power[: 2 * quarter - count : -1])
+    return power
+
+
+def _square(bins: NDArray[np.complex64], power: NDArray[np.float32]) -> None:
+    np.square(bins.real, out=power)
+    power += np.square(bins.imag)
+
+
+@lru_cache(maxsize=2)
+def _twiddles(size: int) -> NDArray[np.complex64]:
+    turns = np.arange(4)[:, None] * np.arange(size // 8 + 1) / size
+    return np.asarray(np.exp(-2j * np.pi * turns), dtype=np.complex64)
+
+
+@lru_cache(maxsize=4)
 def hann_window(size: int) -> tuple[NDArray[np.float32], float]:
     """A window, float32 (size,), and what it makes of a power: `Σ window²`.
 
     The side lobes of a Hann window fall fast: a tone does not fill bins that hold no sound.
     """
-    window = np.hanning(size + 2)[1:-1].astype(np.float32)
+    window = np.empty(size, dtype=np.float32)
+    for start in range(0, size, _CHUNK):
+        steps = np.arange(start + 1, min(start + _CHUNK, size) + 1)
+        window[start : start + _CHUNK] = 0.5 + 0.5 * np.cos(np.pi * (2 * steps - size - 1.0) / (size + 1))
     return window, float(np.dot(window, window))
 
 
@@ -129,18 +199,23 @@ def held_band_hz(found: Spectrum) -> float:
         return nyquist
     density = np.add.reduceat(found.power, edges[:-1]) / np.diff(edges)
     above = np.maximum.accumulate(density[::-1])[::-1]
-    for last in range(3, WALL_BANDS - 2):
-        floor = WALL_DROP * above[last + 2]
-        if density[last] > 0 and density[last - 3 : last + 1].min() >= floor:
-            # A row of harmonics that ends is no wall: between the lines there is nothing on either side.
-            between = [np.median(found.power[edges[i] : edges[i + 1]]) for i in range(last - 3, last + 1)]
-            if min(between) >= floor / 2:
-                return nyquist * (last + 1) / WALL_BANDS
+    quietest = np.lib.stride_tricks.sliding_window_view(density, 4).min(axis=1)  # of a band and the three below it
+    last = np.arange(3, WALL_BANDS - 2)
+    floor = WALL_DROP * above[last + 2]
+    for i in np.flatnonzero((density[last] > 0) & (quietest[last - 3] >= floor)):
+        # A row of harmonics that ends is no wall: between the lines there is nothing on either side.
+        bands = range(last[i] - 3, last[i] + 1)
+        between = [np.median(found.power[edges[band] : edges[band + 1]]) for band in bands]
+        if min(between) >= floor[i] / 2:
+            return nyquist * int(last[i] + 1) / WALL_BANDS
     return nyquist
 
 
 def find_hum(found: Spectrum) -> Hum:
     """The mains frequency whose comb holds more of the power, and that share; 0 where there is no comb.
+
+    The comb's own frequency is sought first, and counts within `MAINS_DRIFT_HZ`: its harmonics are off by as many times
+    what the grid is off by, and windows wide enough for all of them would take in tones of the machine.
 
     A comb has at least three harmonics that stand out of their surroundings, each with 1 % of the comb's power or
     more, and a quarter of it in the odd ones: a tone at 100 Hz may be anything, 100, 200 and 300 Hz are a motor's own.
@@ -150,12 +225,15 @@ def find_hum(found: Spectrum) -> Hum:
 
 def _comb(found: Spectrum, mains_hz: float) -> Hum:
     width = max(HUM_WIDTH_HZ, found.resolution_hz)
-    count = min(HARMONICS, int((found.sample_rate / 2 - 4 * width) / mains_hz))
+    count = min(HARMONICS, int((found.sample_rate / 2 - 4 * width) / (mains_hz + SOUGHT_HZ)))
     if not found.total > 0 or count < LEAST_HARMONICS:
         return Hum(mains_hz, 0.0)
-    harmonics = mains_hz * np.arange(1, count + 1)
-    lines = np.array([found.between(f - width, f + width) for f in harmonics])
-    around = np.array([found.between(f - 4 * width, f + 4 * width) for f in harmonics]) - lines
+    fundamental = _fundamental(found, mains_hz, count, width)
+    if abs(fundamental - mains_hz) > MAINS_DRIFT_HZ + SOUGHT_STEP_HZ / 2:
+        return Hum(mains_hz, 0.0)
+    harmonics = fundamental * np.arange(1, count + 1)
+    lines = found.between(harmonics - width, harmonics + width)
+    around = found.between(harmonics - 4 * width, harmonics + 4 * width) - lines
     stand_out = lines >= HUM_PROMINENCE * around / 3
     heard = np.where(stand_out, lines, 0.0)
     few = np.count_nonzero(heard > 0.01 * heard.sum()) < LEAST_HARMONICS
@@ -164,11 +242,22 @@ def _comb(found: Spectrum, mains_hz: float) -> Hum:
     return Hum(mains_hz, float(heard.sum() / found.total))
 
 
+def _fundamental(found: Spectrum, mains_hz: float, count: int, width: float) -> float:
+    """The frequency near the mains' own whose comb holds most; of equals that nearest to it."""
+    steps = round(SOUGHT_HZ / SOUGHT_STEP_HZ)
+    sought = mains_hz + SOUGHT_STEP_HZ * np.array(sorted(range(-steps, steps + 1), key=abs))
+    harmonics = sought[:, None] * np.arange(1, count + 1)
+    # Half as wide as the lines are: where only a flank is in the window, the middle is elsewhere.
+    edges = np.ceil(np.stack([harmonics - width / 2, harmonics + width / 2]) / found.step_hz).astype(int)
+    sums = np.cumsum(found._bounded[: edges.max() + 1])
+    held = (sums[edges[1] - 1] - sums[edges[0] - 1]).sum(axis=1)
+    return float(sought[np.argmax(held >= 0.99 * held.max())])
+
+
 def profile_db(found: Spectrum, *, up_to_hz: float) -> NDArray[np.float32]:
     """Level of every third-octave band in dB of full scale, float32 (29,); NaN from `up_to_hz` on."""
     low, high = THIRD_OCTAVES_HZ * 2 ** (-1 / 6), THIRD_OCTAVES_HZ * 2 ** (1 / 6)
-    bands = [found.between(*edges) for edges in zip(low, high, strict=True)]
-    levels = 10 * np.log10(np.maximum(bands, 1e-15))
+    levels = 10 * np.log10(np.maximum(found.between(low, high), 1e-15))
     levels[high > min(up_to_hz, found.sample_rate / 2)] = np.nan
     if not np.isnan(levels).all():
         levels = np.maximum(levels, np.nanmax(levels) - PROFILE_RANGE_DB)

@@ -9,12 +9,15 @@ Conventions: waveforms are float32 (samples,), mono, linear full scale. No words
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-import soxr
 from numpy.typing import NDArray
+
+from engines.recordings import resample, split
 
 FRAME_S = 0.04
 HOP_S = 0.016
@@ -41,6 +44,9 @@ DIP_S = 0.13
 """A voice falls by so many dB shortly before or after a syllable; a machine hardly does within its cycle."""
 VARIETY = 0.05
 """Standard deviation of the syllables' pitches, octaves, at least."""
+EVEN_SHARE = 0.75
+"""Where so many syllables have their usual length to within a frame, it is a drive that indexes: its moves take as long
+each time."""
 LEAST_SYLLABLES = 3
 _CHUNK_FRAMES = 2048
 
@@ -50,20 +56,44 @@ def speech_ratio(waveform: NDArray[np.float32], sample_rate: int, *, band_hz: fl
 
     band_hz: upper end of the band that the recording really holds.
     """
-    if band_hz < LEAST_BAND_HZ or len(waveform) < 2 * FRAME_S * sample_rate:
+    return speech_ratio_of_pieces(lambda: [waveform], sample_rate, band_hz=band_hz)
+
+
+def speech_ratio_of_pieces(
+    begin: Callable[[], Iterable[NDArray[np.float32]]], sample_rate: int, *, band_hz: float
+) -> float:
+    """The same of a waveform that comes in pieces of any length, from the first one whenever `begin` is called."""
+    if band_hz < LEAST_BAND_HZ:
         return 0.0
-    slow = np.asarray(soxr.resample(waveform, sample_rate, RATE_HZ, quality="LQ"), dtype=np.float32)
-    size, hop = round(FRAME_S * RATE_HZ), round(HOP_S * RATE_HZ)
-    frames = np.lib.stride_tricks.sliding_window_view(slow, size)[::hop]
-    chunks = [frames[i : i + _CHUNK_FRAMES] for i in range(0, len(frames), _CHUNK_FRAMES)]
-    level_db = np.concatenate([_levels_db(chunk) for chunk in chunks])
+    chunks = _frames(resample(begin(), sample_rate, RATE_HZ, quality="LQ"))
+    first = next(chunks, None)
+    if first is None:
+        return 0.0
+    level_db = np.concatenate([_levels_db(first), *map(_levels_db, chunks)])
     if np.ptp(level_db) < DIP_DB:
         return 0.0  # no pitch need be sought in a sound so steady
-    pitch = np.concatenate([_pitches(chunk) for chunk in chunks])
+    is_all = len(first) == len(level_db)
+    chunks = iter([first]) if is_all else _frames(resample(begin(), sample_rate, RATE_HZ, quality="LQ"))
+    pitch = np.concatenate(list(map(_pitches, chunks)))
     syllables = [run for run in _runs(pitch) if _glides(pitch[run]) and _dips(level_db, run)]
     if len(syllables) < LEAST_SYLLABLES or np.std([pitch[run].mean() for run in syllables]) < VARIETY:
         return 0.0
-    return float(sum(run.stop - run.start for run in syllables) / len(pitch))
+    lengths = np.array([run.stop - run.start for run in syllables])
+    even = np.abs(lengths - np.median(lengths)) <= 1
+    return float(lengths.sum() / len(pitch)) if even.mean() < EVEN_SHARE else 0.0
+
+
+def _frames(slow: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Frames of a waveform at `RATE_HZ`, (frames, samples), some thousand at a time."""
+    size, hop = round(FRAME_S * RATE_HZ), round(HOP_S * RATE_HZ)
+    rest = np.empty(0, dtype=np.float32)
+    for piece in split(slow, itertools.repeat(_CHUNK_FRAMES * hop)):
+        joined = np.concatenate([rest, piece]) if len(rest) else piece
+        if len(joined) >= size:
+            frames = np.lib.stride_tricks.sliding_window_view(joined, size)[::hop]
+            yield frames
+            joined = joined[len(frames) * hop :]
+        rest = joined
 
 
 def _pitches(frames: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
     AlpError                    1   a fault of ours
     ├── UsageError              2   the command or a setting makes no sense
+    │   └── LabelsError         2   … what it says of recordings breaks the contract, with every problem
     ├── InputError              3   what was sent is not a package, a table or a sound ALP can read
     │   └── PackageError        3   … with every problem found in one pass
     ├── RejectedError           4   readable, but the quality gate says no
@@ -31,6 +32,14 @@ class UsageError(AlpError):
     """The command, an option or a setting makes no sense."""
 
     exit_code = 2
+
+
+class LabelsError(UsageError):
+    """What a command says of recordings breaks the contract; `problems` holds every breach, of a column each."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class InputError(AlpError):

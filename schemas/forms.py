@@ -5,6 +5,9 @@ and cut the same clips, because the defaults of their settings are read from her
 by them what to collect next. What the gate asks of every machine (`SHARED`) must be the same in all eight files, and a
 file that disagrees is refused.
 
+A machine type of one's own (`schemas/machine_types.py`) says what differs under `form` in its YAML; what it leaves out
+is asked of it as `schemas/general_form.yaml` has it (`make_form`).
+
 Units: seconds, metres and hertz.
 """
 
@@ -14,17 +17,18 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import AlpError, UsageError
 from schemas.yaml_files import read_mapping
 
-SHARED = ("clip_s", "min_normals", "recommended_normals")
+SHARED = frozenset({"clip_s", "min_normals", "recommended_normals"})
 """Quantities that the gate and the router ask of every machine alike."""
 
 _FOLDER = Path(__file__).with_name("forms")
+_GENERAL = Path(__file__).with_name("general_form.yaml")
 
 Varying = Literal["speed_level", "load_level", "operating_mode"]
 """Columns of the table for what a plant sets on a machine."""
@@ -65,13 +69,13 @@ class RecordingForm(BaseModel):
         return -int(-seconds // self.clip_s)
 
 
-def load_forms(folder: Path = _FOLDER) -> Mapping[str, RecordingForm]:
-    """The forms of all machine types that have one, by type; the eight built-in ones by default.
+def load_forms(folder: Path) -> Mapping[str, RecordingForm]:
+    """The forms in a folder, by machine type.
 
     Raises UsageError, naming file and field, where a file cannot be read as a form, or two differ in a quantity of
     `SHARED`.
     """
-    forms = {path.stem: _read(path) for path in sorted(folder.glob("*.yaml"))}
+    forms = {path.stem: _form(path) for path in sorted(folder.glob("*.yaml"))}
     if not forms:
         raise UsageError(f"{folder}: there is no form in it. Write one YAML file a machine type.")
     first, *others = forms.values()
@@ -89,16 +93,49 @@ def load_forms(folder: Path = _FOLDER) -> Mapping[str, RecordingForm]:
 @cache
 def built_in_forms() -> Mapping[str, RecordingForm]:
     """The forms of the eight machine types, read once."""
-    return load_forms()
+    return load_forms(_FOLDER)
 
 
 def form_of(machine_type: str) -> RecordingForm:
-    """What to record of a machine of this type. A type without a form of its own is asked for what a fan is.
+    """What to record of a machine of a built-in type.
 
-    Raises AlpError where the forms are not installed.
+    Raises UsageError of any other type: its form comes with its YAML, as `MachineType.recording_form`.
     """
     forms = built_in_forms()
-    return forms[machine_type] if machine_type in forms else forms["fan"]
+    if machine_type not in forms:
+        raise UsageError(
+            f"there is no form for machine type {machine_type!r}; there is one for {', '.join(forms)}. Another type's"
+            " quantities stand in its YAML, under `form`"
+        )
+    return forms[machine_type]
+
+
+def make_form(machine_type: str, own: Mapping[str, object], *, rate: int | None = None) -> RecordingForm:
+    """What to record of a machine of a type that a YAML file of one's own adds or changes.
+
+    own: the quantities that the type states; the others are those of its built-in form, else of the general one.
+    rate: Hz at which its sound is judged, below which nothing should be recorded.
+
+    Raises UsageError, naming the field, where they make no form, or where they change a quantity of `SHARED`.
+    """
+    if changed := sorted(SHARED & own.keys()):
+        raise UsageError(f"its form states {', '.join(changed)}, which is asked of every machine alike. Leave it out.")
+    built_in = built_in_forms().get(machine_type)
+    base = (
+        built_in.model_dump() if built_in else {**_read(_GENERAL), **{name: shared_quantity(name) for name in SHARED}}
+    )
+    if rate is not None:
+        base["sample_rate"] = tuple(max(rate, asked) for asked in base["sample_rate"])
+    try:
+        return RecordingForm(**{**base, "machine_type": machine_type, **own})
+    except (ValidationError, TypeError) as error:
+        raise UsageError(f"its form is not valid. {error}") from error
+
+
+def rates_asked_for() -> tuple[int, int]:
+    """The lowest and the highest rate, in Hz, that any built-in form asks a plant to record at."""
+    rates = [form.sample_rate for form in built_in_forms().values()]
+    return min(low for low, _ in rates), max(high for _, high in rates)
 
 
 def shared_quantity(name: str) -> float:
@@ -108,9 +145,13 @@ def shared_quantity(name: str) -> float:
     return float(getattr(next(iter(built_in_forms().values())), name))
 
 
-def _read(path: Path) -> RecordingForm:
+def _read(path: Path) -> dict[str, Any]:
     wanted = "a mapping from quantity to number is wanted, such as `clip_s: 10`."
-    fields = read_mapping(path, what="the form", wanted=wanted)
+    return read_mapping(path, what="the form", wanted=wanted)
+
+
+def _form(path: Path) -> RecordingForm:
+    fields = _read(path)
     try:
         return RecordingForm(**{"machine_type": path.stem, **fields})
     except (ValidationError, TypeError) as error:

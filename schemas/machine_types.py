@@ -1,6 +1,9 @@
 """The machine types a table may name: eight from `machine_types.yaml`, more from a customer's YAML.
 
-A type's id is what every later step and every key in the store uses; its names are what a plant may write.
+A type's id is what every later step and every key in the store uses; its names are what a plant may write. What a plant
+is to record of it stands in `schemas/forms`; of a type of one's own, what differs from the usual stands under `form`:
+
+    mixer: { en: mixer, ko: 믹서, form: { varies: [load_level], levels: 2, microphones: 2 } }
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from schemas.errors import UsageError
+from schemas.forms import RecordingForm, make_form
 from schemas.settings import Settings
 from schemas.yaml_files import read_mapping
 
@@ -28,11 +33,19 @@ class MachineType(Settings):
     ko: str | None = Field(default=None, min_length=1, description="Korean name.")
     aliases: tuple[str, ...] = Field(default=(), description="Further spellings a plant may write.")
     sample_rate: int | None = Field(default=None, gt=0, description="Hz of its clips; none: the default.")
+    form: Mapping[str, Any] = Field(
+        default_factory=dict, description="Quantities of its form (`schemas.forms`) that differ from the usual."
+    )
 
     @field_validator("aliases", mode="before")
     @classmethod
     def _as_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def recording_form(self) -> RecordingForm:
+        """What to record of a machine of this type. Raises UsageError where `form` states what makes none."""
+        return make_form(self.id, self.form, rate=self.sample_rate)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -86,9 +99,12 @@ def _entry(path: Path, key: str, fields: object) -> MachineType:
     if not isinstance(fields, dict):
         raise UsageError(f"{path}: machine type {key!r} wants its names, such as `{key}: {{en: {key}}}`.")
     try:
-        return MachineType(**{"id": key, **fields})
-    except (ValidationError, TypeError) as error:
+        kind = MachineType(**{"id": key, **fields})
+        if kind.form or kind.sample_rate:
+            _ = kind.recording_form
+    except (ValidationError, TypeError, UsageError) as error:
         raise UsageError(f"{path}: machine type {key!r} is not valid. {error}") from error
+    return kind
 
 
 def _check_spellings(types: MachineTypes) -> None:

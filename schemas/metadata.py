@@ -21,19 +21,23 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
 
+from schemas.condition_words import fold_condition
 from schemas.errors import AlpError
 from schemas.machine_types import MachineTypes, fold, load_machine_types, spelling_index
 from schemas.paths import AUDIO_FOLDER, has_control, unsafe_clip_path
 from schemas.problems import MAX_LISTED, Problem, shorten, stand_for
+from schemas.reasons import reason
 from schemas.rules import printable, report
 from schemas.settings import ArchiveLimits
 from schemas.tables import TABLE_NAMES, Table, header_key, read_table, refusal
@@ -49,7 +53,7 @@ CONDITION_COLUMNS = (
     "operating_mode",
     "installation",
 )
-"""Operating conditions: free categories, nullable."""
+"""Operating conditions: free categories, nullable; `schemas.condition_words` makes one value of what it knows."""
 
 QA_COLUMNS = ("qa_rms", "qa_peak", "qa_clipping_ratio", "qa_silence_ratio")
 """Written by the signal checks; what a plant sends in them is replaced."""
@@ -78,8 +82,9 @@ _CHOICES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """Allowed values of each choice column, each with the further spellings that the form understands."""
 
-_TRUE = frozenset({"true", "yes", "y", "1", "t", "o", "예", "네", "참", "확인"})
-_FALSE = frozenset({"false", "no", "n", "0", "f", "x", "아니오", "아니요", "거짓", "미확인"})
+_TRUE = frozenset({"true", "yes", "y", "1", "t", "예", "네", "참", "확인", *"oｏㅇ○◯〇⭕v✓✔☑"})
+_FALSE = frozenset({"false", "no", "n", "0", "f", "아니오", "아니요", "거짓", "미확인", *"xｘ✕✗✘×╳❌"})
+"""Circles, ticks and crosses are what people write by hand into such a column; Korean forms know no others."""
 
 Parser = Callable[[str], str | float | bool | None]
 """From a cell's text to its value; None where it has none."""
@@ -153,6 +158,8 @@ class CustomerForm:
 METADATA_COLUMNS = tuple(column.name for column in CustomerForm.columns)
 """Columns of the strict table, in order."""
 
+_PIECE_ROWS = 5000
+
 _DTYPES = {column.name: column.dtype for column in CustomerForm.columns}
 
 _NEVER_NULL = {column.name for column in CustomerForm.columns if column.required} | {
@@ -182,12 +189,10 @@ def read_form(
     table = read_table(data, name=name, limits=limits, is_known=lambda title: header_key(title) in known)
     problems = list(table.problems)
     places = _places(table, name, problems)
-    rows = _rows(table, places, name, limits, problems)
-    if not rows:
+    frame = _frame(_rows(table, places, name, limits, problems), list(places))
+    if frame is None:
         raise refusal("table.empty", name)
-    index = pd.Index(list(rows), name="row", dtype="int64")
-    frame = pd.DataFrame(list(rows.values()), index=index, columns=list(places), dtype="string")
-    frame.attrs["headers"] = {column: table.header[place] for column, place in places.items()}
+    frame.attrs["headers"] = {column: table.header[place].rstrip("* ") for column, place in places.items()}
     return frame, problems
 
 
@@ -207,25 +212,49 @@ def _places(table: Table, name: str, problems: list[Problem]) -> dict[str, int]:
     return places
 
 
+def _frame(rows: Iterator[tuple[int, list[str | None]]], columns: list[str]) -> pd.DataFrame | None:
+    """Rows as a frame of text, piece by piece: as objects, all cells at once take twice the room. None of no rows."""
+    pieces = []
+    while piece := list(islice(rows, _PIECE_ROWS)):
+        index = pd.Index([number for number, _ in piece], name="row", dtype="int64")
+        pieces.append(pd.DataFrame([cells for _, cells in piece], index=index, columns=columns, dtype="string"))
+    return pd.concat(pieces) if pieces else None
+
+
 def _rows(
     table: Table, places: Mapping[str, int], name: str, limits: ArchiveLimits, problems: list[Problem]
-) -> dict[int, list[str | None]]:
-    """The cells of the form's columns by row; missing last cells are empty."""
-    rows: dict[int, list[str | None]] = {}
+) -> Iterator[tuple[int, list[str | None]]]:
+    """Each row's number and its cells of the form's columns; missing last cells are empty."""
     width = len(table.header)
-    for row in table.rows:
-        if len(rows) == limits.max_entries:
+    for done, row in enumerate(table.rows):
+        if done == limits.max_entries:
             raise refusal("table.rows", name, row=row.number, limits=limits)
         if any(cell.strip() for cell in row.cells[width:]):
             count = len(row.cells)
             problems.append(report("table.row_width", file=name, row=row.number, count=count, expected=width))
         for column, place in places.items():
             if place in row.faults:
-                fault = row.faults[place]
+                fault = row.faults[place] or None
                 problems.append(report("cell.formula", file=name, row=row.number, column=column, value=fault))
         cells = row.cells
-        rows[row.number] = [_cell(cells[place]) if place < len(cells) else None for place in places.values()]
-    return rows
+        values = {column: _cell(cells[place]) if place < len(cells) else None for column, place in places.items()}
+        values |= _dated(values.get("recorded_at"), table)
+        yield row.number, list(values.values())
+
+
+def _dated(time: str | None, table: Table) -> dict[str, str]:
+    """The time of a row of a workbook whose cell is a bare day's number: pasting as values loses a cell's format.
+
+    Of a CSV nobody knows from which day the number counts, nor that it counts days.
+    """
+    if time is None or table.show_serial is None or not _is_serial(time):
+        return {}
+    return {"recorded_at": table.show_serial(time)}
+
+
+def _is_serial(text: str) -> bool:
+    """Whether a text may be the number by which a spreadsheet counts a day of our time: 1982 to 2064, from 1900."""
+    return re.fullmatch(r"[0-9]{5}(\.[0-9]+)?", text) is not None and 30_000 <= float(text) <= 60_000
 
 
 def _cell(text: str) -> str | None:
@@ -266,7 +295,7 @@ def _text_problems(form: pd.DataFrame, limits: ArchiveLimits) -> list[Problem]:
     problems = []
     for name in form.columns:
         cells = form[name].dropna()
-        problems += _listed("cell.control", name, cells[cells.map(has_control).astype(bool)])
+        problems += _listed("cell.control", name, cells[_each(cells, has_control)])
         problems += _listed("cell.length", name, cells[cells.str.len() > limits.max_cell_chars], limits=limits)
     return problems
 
@@ -293,11 +322,30 @@ def _typed(
 ) -> pd.Series:
     """One column of the strict table from its text cells."""
     parse, rule = _parser(column, machine_types)
+    if sent is not None and column.name == "anomaly_regions":
+        return _regions(sent, problems)
+    if sent is not None and parse is str:
+        # Text stays as it is; as objects, 50,000 long cells would take a tenth of a gigabyte more.
+        return sent.copy()
     filled = {} if sent is None else sent.dropna().to_dict()
     values = {row: parse(text) for row, text in filled.items()}
     unread = pd.Series({row: filled[row] for row, value in values.items() if value is None}, dtype="string")
     problems += _listed(rule, column.name, unread)
     return pd.Series([values.get(row, column.default) for row in index], index=index, dtype=column.dtype)
+
+
+def _regions(sent: pd.Series, problems: list[Problem]) -> pd.Series:
+    """The column without the cells that hold no stretches of a recording."""
+    cells = sent.dropna()
+    rows = cells.index[_each(cells, lambda text: regions_fault(text) is not None)]
+    unread = cells.loc[rows[:MAX_LISTED]].reindex(rows)
+    problems += _listed("row.regions", "anomaly_regions", unread, lambda row: {"why": regions_fault(unread[row])})
+    return sent.mask(sent.index.isin(rows))
+
+
+def _each(cells: pd.Series, holds: Callable[[str], bool]) -> pd.Series:
+    """One boolean a cell; `Series.map` would make objects of all cells at once."""
+    return pd.Series([holds(text) for text in cells], index=cells.index, dtype=bool)
 
 
 def _parser(column: FormColumn, machine_types: MachineTypes) -> tuple[Parser, str]:
@@ -313,6 +361,8 @@ def _parser(column: FormColumn, machine_types: MachineTypes) -> tuple[Parser, st
         return _choice_spelling(column.name), "cell.choice"
     if column.name == "recorded_at":
         return _time_spelling, "cell.time"
+    if column.name in CONDITION_COLUMNS:
+        return partial(fold_condition, column.name), "cell.control"
     return str, "cell.control"
 
 
@@ -321,11 +371,14 @@ def _boolean(text: str) -> bool | None:
     return True if folded in _TRUE else False if folded in _FALSE else None
 
 
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""Python itself also reads `1_000` and the digits of every script."""
+
+
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         return None
+    value = float(text)
     return value if math.isfinite(value) else None
 
 
@@ -506,7 +559,10 @@ def _cell_checks(machine_types: MachineTypes) -> list[_CellCheck]:
         _CellCheck("row.machine_type", "machine_type", lambda cells: cells.isin(kinds)),
         _CellCheck("row.clip_id", "clip_id", lambda cells: ~cells.str.contains(r"[/\\]|^\.+$", regex=True)),
         _CellCheck("row.clip_id_twice", "clip_id", lambda cells: ~cells.duplicated(keep=False)),
-        _CellCheck("cell.time", "recorded_at", lambda cells: cells.map(_is_iso_8601)),
+        _CellCheck("cell.serial", "recorded_at", lambda cells: ~cells.map(_is_serial).astype(bool)),
+        _CellCheck(
+            "cell.time", "recorded_at", lambda cells: cells.map(lambda text: _is_iso_8601(text) or _is_serial(text))
+        ),
         _CellCheck("row.regions", "anomaly_regions", lambda cells: cells.map(lambda text: regions_fault(text) is None)),
         *(_CellCheck("cell.choice", name, _is_one_of(values)) for name, values in _CHOICES.items()),
     ]
@@ -614,6 +670,8 @@ def _facts(rule: str, cells: pd.Series, column: str, machine_types: MachineTypes
             return {"choices": ", ".join(machine_types)}
         case "cell.choice":
             return {"choices": ", ".join(_CHOICES[column])}
+        case "cell.time":
+            return {"first": YEARS[0], "last": YEARS[-1]}
         case "row.normal_only" | "row.supp_type":
             return {"split": cells["split"]}
     return {}
@@ -624,35 +682,54 @@ def _at(rule: str, row: Any, column: str, value: Any, **facts: Any) -> Problem:
     return report(rule, file=FILE, row=int(row), column=column, value=shown, **facts)
 
 
+YEARS = range(1970, 2100)
+"""In which a recording may have been made: 9999 is what some forms hold for a day that is not known."""
+
+
 def _is_iso_8601(text: str) -> bool:
     try:
-        datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).year in YEARS
     except ValueError:
         return False
-    return True
+
+
+_BEYOND_S = 1e9
+"""No recording is that long."""
+_SECONDS = r"[ \t]*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?[ \t]*"
+_PAIR = rf"[ \t]*\[{_SECONDS},{_SECONDS}\][ \t]*"
+_PAIRS = re.compile(rf"[ \t]*\[{_PAIR}(?:,{_PAIR})*\][ \t]*")
+_DEEPER = re.compile(r"[\[{][^\]}]*[\[{][^\]}]*[\[{]")
+"""Three brackets opened and none closed: more than pairs in a list need. A reader of JSON may follow them very far."""
 
 
 def regions_fault(text: str) -> str | None:
     """Why `text` is not `[[start_s, end_s], …]` with 0 ≤ start < end, in order and apart; None where it is."""
+    if not _PAIRS.fullmatch(text):
+        return _why_no_pairs(text)
+    return _order_fault(json.loads(text))
+
+
+def _why_no_pairs(text: str) -> str:
+    """What a text is that is no list of pairs of numbers."""
+    if _DEEPER.search(text):
+        return reason("regions.numbers")
     try:
         regions = json.loads(text)
     except (ValueError, RecursionError):
-        return "not JSON"
-    if not isinstance(regions, list) or not regions:
-        return "not a list of pairs"
+        return reason("regions.json")
+    return reason("regions.numbers" if isinstance(regions, list) and regions else "regions.list")
+
+
+def _order_fault(regions: list[list[float]]) -> str | None:
+    """Why pairs of numbers are no stretches of a recording, None where they are."""
     last = 0.0
-    for region in regions:
-        if not isinstance(region, list) or len(region) != 2 or not all(map(_is_second, region)):
-            return "not pairs of numbers"
-        start, end = region
+    for start, end in regions:
+        if max(abs(start), abs(end)) >= _BEYOND_S:
+            return reason("regions.numbers")
         if start < last or end <= start:
-            return f"{start:g} to {end:g} is out of order"
+            return reason("regions.order", start=f"{start:g}", end=f"{end:g}")
         last = end
     return None
-
-
-def _is_second(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def empty_metadata() -> pd.DataFrame:
@@ -670,9 +747,11 @@ def read_metadata(
     """From the bytes of a metadata.csv or metadata.xlsx to the table of the contract and every problem in it.
 
     name: what the problems call the file. Each is named once. Where no problem is an error, the table keeps the
-    strict contract. Raises PackageError where no table can be made of the file at all.
+    strict contract; its `attrs["headers"]` says what the file calls the columns. Raises PackageError where no table can
+    be made of the file at all.
     """
     form, problems = read_form(data, name=name, limits=limits)
+    del data  # The largest table weighs as much as all that is made of it.
     table, unclear = standardize_form(form, machine_types=machine_types, limits=limits)
     problems += unclear
     # A cell already named, or a column that is not there, has its own words; what follows from it needs none.
@@ -681,6 +760,7 @@ def read_metadata(
     breaches = validate_metadata(table, machine_types=machine_types, besides=cells)
     problems += [_with_sent_value(problem, form) for problem in breaches if problem.column not in columns]
     problems.sort(key=lambda problem: problem.row or 0)
+    table.attrs["headers"] = form.attrs["headers"]
     return table, [_as_sent(problem, name, form) for problem in shorten(problems + _questions(table))]
 
 

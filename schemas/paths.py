@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from schemas.reasons import reason
 
 AUDIO_FOLDER = "audio/"
 
 MAX_NAME_CHARS = 1000
 """As many as a cell of the table may hold: a longer name could be listed in none."""
 
-_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They make text read in another order than it is written in, so that `vaw.exe` shows as `exe.wav`."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Categories Cc, Zl, Zp and Cs of Unicode; the last two ranges make text read in another order than it is written in,
+so that `vaw.exe` shows as `exe.wav`."""
 
 _LOOK_ALIKES = str.maketrans(
     {
@@ -34,34 +35,46 @@ _DEVICE = re.compile(
 def has_control(text: str) -> bool:
     """Whether the text holds a control character, a line or paragraph break, half of a character, or a change of
     the direction of reading."""
-    return any(unicodedata.category(character) in _CONTROL or character in _DIRECTION for character in text)
+    return _CONTROL.search(text) is not None
+
+
+_CLUTTER = re.compile(
+    r"(^|/)(__MACOSX/|\.DS_Store$|\._[^/]*$|Thumbs\.db$|desktop\.ini$|~\$[^/]*\.(xls|doc|ppt)[a-z]?$|\.~lock\.[^/]*#$)",
+    re.IGNORECASE,
+)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a system or an office program left the file there by itself: folder views, thumbnails, and the lock files
+    of documents that were open while the package was made (`~$form.xlsx`, `.~lock.form.xlsx#`)."""
+    return _CLUTTER.search(name) is not None
 
 
 def unsafe_name(name: str) -> str | None:
     """Why `name` is no plain relative POSIX path, or None where it is one."""
     if not name:
-        return "empty"
+        return reason("name.empty")
     if len(name) > MAX_NAME_CHARS:
-        return "too long"
+        return reason("name.long")
     if has_control(name):
-        return "control character"
+        return reason("name.control")
     if "\\" in name:
-        return "backslash"
+        return reason("name.backslash")
     if re.match(r"[A-Za-z]:", name):
-        return "drive letter"
+        return reason("name.drive")
     if name.startswith("/"):
-        return "absolute path"
+        return reason("name.absolute")
     parts = name.split("/")
     if ".." in parts:
-        return "parent folder"
+        return reason("name.parent")
     if "" in parts or "." in parts:
-        return "empty part"
+        return reason("name.empty_part")
     if _leads_out(name.translate(_LOOK_ALIKES)):
-        return "look-alikes of slashes or dots"
+        return reason("name.look_alike")
     if any(map(_DEVICE.fullmatch, parts)):
-        return "device name"
+        return reason("name.device")
     if any(part.endswith((" ", ".")) for part in parts):
-        return "dot or space at the end"
+        return reason("name.end")
     return None
 
 
@@ -74,5 +87,5 @@ def unsafe_clip_path(path: str) -> str | None:
     """Why `path` does not name a file under audio/, or None where it does."""
     why = unsafe_name(path)
     if why is None and not path.startswith(AUDIO_FOLDER):
-        return "not under audio/"
+        return reason("name.not_audio")
     return why

@@ -87,7 +87,7 @@ class Problem(BaseModel):
             yield from range(first, last + 1)
 
     def __str__(self) -> str:
-        found = f" = {self.value!r}" if self.value is not None else ""
+        found = f" = '{self.value}'" if self.value is not None else ""
         place = f"{self.place}{found}: " if self.place else ""
         more = f" (and {self.more:,} more like this)" if self.more else ""
         return f"{place}{self.message} {self.remedy}{more}"

@@ -85,7 +85,8 @@ class QualityReport(Reference):
     clips: int
     ok: int
     warned: int
-    quarantined: int
+    quarantined: int = Field(description="Clips held back for their sound, or with an asset of too few normals.")
+    broken: int = Field(default=0, description="Clips whose row or file breaks the contract, in no other count.")
     synthetic: bool = Field(description="True: every row is marked synthetic, so nothing is proved about a plant.")
     assets: tuple[AssetIntake, ...]
     problems: tuple[Problem, ...]

@@ -4,7 +4,8 @@ The archive reader, the table contract and the signal checks all take severity a
 report, a command line and a document cannot disagree. A rule with a `limit` names the field of the settings that
 holds the number; the table itself holds none. docs/quality.md is written from this table.
 
-`what` and `remedy` are `str.format` templates over the facts that the check measured, plus `limit`. Text from a
+`what` and `remedy` are `str.format` templates over the facts that the check measured, plus `limit` and what the forms
+ask for (`asked_for`). Text from a
 package enters only as a fact, never as a template. Their Korean stands in tasks/report/texts.yaml under `rules`.
 
 A rule whose `measure` is a column of the table of measures (`tasks.quality.Judgement.quality`) can be stated of a
@@ -14,12 +15,13 @@ whole package: at least the share `mostly` of the clips keeps within `limit`. ta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.forms import rates_asked_for, shared_quantity
 from schemas.problems import Problem, Severity
 from schemas.settings import Settings
 
@@ -105,7 +107,7 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="archive.case",
         severity=ERROR,
-        what="The name differs from {other} only in upper and lower case; it was not read.",
+        what="Where upper and lower case count as one, the name is the same as {other}; it was not read.",
         remedy="Give the two files different names.",
         reason="On Windows and macOS the two names are one file, so one recording would replace the other.",
     ),
@@ -196,10 +198,45 @@ _TABLE: tuple[Rule, ...] = (
         reason="Without the table nobody knows which machine a sound belongs to, or whether it ran normally.",
     ),
     Rule(
+        id="table.misplaced",
+        severity=ERROR,
+        what="The table is not at the top of the package: {found} lies in a folder.",
+        remedy="Move it up, beside the folder audio, and both out of any further folder.",
+        reason="A table deep in a package may belong to something else that was packed along.",
+    ),
+    Rule(
+        id="table.other_format",
+        severity=ERROR,
+        what="What seems to be the table, {found}, is in a format that is not read.",
+        remedy="Open it and save it as an Excel workbook (.xlsx) or as CSV UTF-8.",
+        reason="Each further format would need a reader of its own that is safe.",
+    ),
+    Rule(
+        id="table.page",
+        severity=ERROR,
+        what="The package holds the form as a page to print ({found}), and no table.",
+        remedy="Fill in the sheet metadata of the form as a workbook (.xlsx), and put it beside the folder audio.",
+        reason="The page says what to record; what was recorded stands in the table.",
+    ),
+    Rule(
+        id="table.alone",
+        severity=ERROR,
+        what="This is a table, and no package.",
+        remedy="Put it beside a folder audio that holds the recordings, and send a zip of the two.",
+        reason="A table without its sounds gives nothing to listen to.",
+    ),
+    Rule(
+        id="table.title_rows",
+        severity=ERROR,
+        what="The header stands in row {found}, below other rows.",
+        remedy="Remove the rows above it, so that the table begins with its header.",
+        reason="Which row is the header would be a guess wherever a title holds a word of the form.",
+    ),
+    Rule(
         id="table.several",
         severity=ERROR,
-        what="The package holds more than one table: {others} beside this one, which was read.",
-        remedy="Keep one of them, as metadata.csv or metadata.xlsx.",
+        what="The package holds more than one table: {table}, which was read, and {others}.",
+        remedy="Keep the one that is right, and take the others out of the package.",
         reason="Two tables that differ would each be right by themselves.",
     ),
     Rule(
@@ -335,7 +372,7 @@ _TABLE: tuple[Rule, ...] = (
         id="cell.boolean",
         severity=ERROR,
         what="The value is neither yes nor no.",
-        remedy="Write true or false.",
+        remedy="Write yes or no.",
         reason="A guess could turn an unconfirmed recording into a confirmed one.",
     ),
     Rule(
@@ -355,16 +392,25 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="cell.time",
         severity=ERROR,
-        what="The value is not an ISO 8601 date or time.",
-        remedy="Write it as 2026-03-02 or 2026-03-02T09:30.",
-        reason="Which of 03/02 is the day differs from country to country.",
+        what="The value is no date or time that begins with a year from {first} to {last}.",
+        remedy="Write it as 2026-03-02 09:30, or as 2026-03-02.",
+        reason="Which of 03/02 is the day differs from country to country; 9999 is what some forms hold for a day that"
+        " is not known.",
+    ),
+    Rule(
+        id="cell.serial",
+        severity=ERROR,
+        what="The value is a bare number, as a spreadsheet stores a date; as text it is no date.",
+        remedy="In the spreadsheet, show the column in the format yyyy-mm-dd hh:mm and save it again, or send the "
+        "workbook (.xlsx) itself.",
+        reason="A number alone does not say from which day it counts: 1900 and 1904 are both in use.",
     ),
     # One row, and rows against each other.
     Rule(
         id="row.path",
         severity=ERROR,
         what="The path does not lead to a file under audio/ inside the package ({why}).",
-        remedy="Write it as audio/<file name>, with forward slashes.",
+        remedy="Put the recording into the folder audio, and write it as audio/<file name>, with forward slashes.",
         reason="The table may only name sounds of its own package.",
     ),
     Rule(
@@ -399,7 +445,7 @@ _TABLE: tuple[Rule, ...] = (
         id="row.train_confirmed",
         severity=ERROR,
         what="A training recording is not confirmed as normal.",
-        remedy="Have someone who knows the machine confirm it (confirmed_normal = true), or take the row out.",
+        remedy="Have someone who knows the machine confirm it (confirmed_normal: yes), or take the row out.",
         reason="A fault that is learnt as normal is never heard again.",
     ),
     Rule(
@@ -442,7 +488,7 @@ _TABLE: tuple[Rule, ...] = (
         id="ask.recorded_at",
         severity=WARN,
         what="{count} of {total} rows do not say when they were recorded.",
-        remedy="Fill in recorded_at (such as 2026-03-02T09:30): drift and seasons cannot be seen without it.",
+        remedy="Fill in recorded_at (such as 2026-03-02 09:30): drift and seasons cannot be seen without it.",
         reason="Recordings of one hour show one state of a machine: time tells how much of its normal life was heard.",
     ),
     Rule(
@@ -452,13 +498,38 @@ _TABLE: tuple[Rule, ...] = (
         remedy="Fill in confirmed_by with a name or a role.",
         reason="When an alarm is disputed, someone has to be asked.",
     ),
+    Rule(
+        id="ask.noise",
+        severity=WARN,
+        what="No recording of the place without the machine (noise only) came with the package.",
+        remedy="When you can, record {low} to {high} s with the machine off and everything around it as usual, and "
+        "send it as supplemental noise: by it a machine that stands still is told from one that sounds wrong.",
+        reason="Without it nobody can say what is heard when the machine is off, and silence may ring an alarm.",
+    ),
     # Table against archive.
     Rule(
         id="file.missing",
         severity=ERROR,
-        what="The table names a file that is not in the package.{hint}",
+        what="The table names a file that is not in the package.",
         remedy="Add the file to the package, or take the row out.",
         reason="A table and its sounds that do not fit may have been mixed up with those of another package.",
+    ),
+    Rule(
+        id="file.elsewhere",
+        severity=ERROR,
+        what="There is no file of this path in the package; a file of that name lies at {near}.",
+        remedy="Write the path of each file into the table as it lies in the package, folders and upper and lower case "
+        "included.",
+        reason="Files of one name in several folders are several recordings: which is meant, only the table can say.",
+    ),
+    Rule(
+        id="file.outside",
+        severity=ERROR,
+        what="There is no file of this path in the package; a file of that name lies at {near}, outside the folder "
+        "audio.",
+        remedy="Put the recordings where the table has them, in a folder beside the table that is called audio, in "
+        "lower case.",
+        reason="Only what lies in audio is taken for a recording.",
     ),
     Rule(
         id="file.unlisted",
@@ -479,8 +550,10 @@ _TABLE: tuple[Rule, ...] = (
         id="clip.format",
         severity=REJECT,
         what="The file holds {found}, not WAV or FLAC.",
-        remedy="Export the recording as WAV (PCM); renaming a file does not convert it.",
-        reason="Lossy formats cut away what the ear does not miss and a model listens to.",
+        remedy="Set the recorder or the recording app to WAV (PCM) and record again, or export the original as WAV; "
+        "renaming a file does not convert it.",
+        reason="Lossy formats cut away what the ear does not miss and a model listens to, also where a WAV file wraps "
+        "them (ADPCM, GSM, MP3). µ-law and A-law are read: each sample is there, in coarser steps the louder it is.",
     ),
     Rule(
         id="clip.too_large",
@@ -504,7 +577,7 @@ _TABLE: tuple[Rule, ...] = (
         id="clip.rate_low",
         severity=REJECT,
         what="The sample rate is {measured} Hz, below {limit} Hz.",
-        remedy="Record at 16 kHz or more.",
+        remedy="Record at {rate_low} kHz or more.",
         limit="min_sample_rate",
         reason="Below this rate no sound of a machine is left.",
         unit="Hz",
@@ -515,7 +588,7 @@ _TABLE: tuple[Rule, ...] = (
         id="clip.rate_high",
         severity=REJECT,
         what="The sample rate is {measured} Hz, above {limit} Hz.",
-        remedy="Check the file's header; record at 16 to 48 kHz.",
+        remedy="Check the file's header; record at {rate_low} to {rate_high} kHz.",
         limit="max_sample_rate",
         reason="No recorder samples faster; such a header is broken or forged.",
         unit="Hz",
@@ -524,7 +597,7 @@ _TABLE: tuple[Rule, ...] = (
         id="clip.short",
         severity=REJECT,
         what="The clip lasts {measured:.3g} s, less than {limit:g} s.",
-        remedy="Record 10 s at a stretch.",
+        remedy="Record {clip_s} s at a stretch.",
         limit="min_duration_s",
         reason="A shorter clip need not hold one full cycle of the machine.",
         unit="s",
@@ -543,30 +616,30 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="clip.nan",
         severity=REJECT,
-        what="The recording holds values that are no numbers (NaN or infinite).",
+        what="The recording holds values that are no samples (NaN, infinite, or billions of times full scale).",
         remedy="Export it again as 16- or 24-bit WAV.",
-        reason="One value that is no number makes every figure of the clip one.",
+        reason="One value that is no number makes every figure of the clip one; no converter gives one so large.",
     ),
     Rule(
         id="clip.dead",
         severity=REJECT,
-        what="The recording is as good as silent (RMS {measured_db:.0f} dBFS, below {limit_db:.0f} dBFS).",
+        what="The recording is as good as silent ({level}, below {limit_db:.0f} dBFS).",
         remedy="Check that the sensor is plugged in and switched on, and record again.",
         limit="reject_rms",
         reason="Silence learnt as normal makes every real sound an alarm.",
         unit="dBFS",
-        measure="ac_rms",
+        measure="heard_rms",
         bound="least",
     ),
     Rule(
         id="clip.quiet",
         severity=WARN,
-        what="The recording is very quiet (RMS {measured_db:.0f} dBFS, below {limit_db:.0f} dBFS).",
+        what="The recording is very quiet ({level}, below {limit_db:.0f} dBFS).",
         remedy="Raise the recording level or move the microphone closer, the same for all clips.",
         limit="warn_rms",
         reason="So far down, the converter's own noise is part of what is learnt.",
         unit="dBFS",
-        measure="ac_rms",
+        measure="heard_rms",
         bound="least",
     ),
     Rule(
@@ -605,13 +678,26 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="clip.flat_tops",
         severity=WARN,
-        what="{measured:.1%} of the samples lie on tops cut flat at {peak_db:.0f} dBFS, more than {limit:.1%}.",
+        what="{measured:.1%} of the samples lie on tops cut flat at {level_db:.0f} dBFS, more than {limit:.1%}.",
         remedy="Lower the gain before the recorder, at the microphone or the amplifier: the recorder's level is not "
         "the cause.",
         limit="warn_clipping_ratio",
         reason="A sensor or amplifier that saturates clips far below the recorder's full scale.",
         unit="share",
         measure="flat_top_ratio",
+        bound="most",
+    ),
+    Rule(
+        id="clip.over_scale_lost",
+        severity=REJECT,
+        what="The samples go up to {peak:,.1f} times full scale; {measured:.2%} of them, more than {limit:.2%}, lie "
+        "beyond twice full scale, where they would be cut off.",
+        remedy="Scale all recordings by one fixed factor so that the samples lie within -1 and 1 (counts of a 16-bit "
+        "converter by 1/32768, pascals by 1/the largest that the sensor can take), or export 16- or 24-bit WAV.",
+        limit="reject_over_range_ratio",
+        reason="Float files may hold a converter's counts or physical units; what is kept ends at twice full scale.",
+        unit="share",
+        measure="over_range_ratio",
         bound="most",
     ),
     Rule(
@@ -639,7 +725,7 @@ _TABLE: tuple[Rule, ...] = (
         what="{measured:.0%} of the clip is digital silence, more than {limit:.0%}.",
         remedy="Check cable and recorder: a running machine is never digitally silent.",
         limit="warn_silence_ratio",
-        reason="A gap has edges that sound like knocks.",
+        reason="A gap has edges that sound like knocks, in one of several microphones too: their mean is heard.",
         unit="share",
         measure="silence_ratio",
         bound="most",
@@ -694,6 +780,16 @@ _TABLE: tuple[Rule, ...] = (
         reason="Of an accelerometer only the first axis is listened to.",
     ),
     Rule(
+        id="clip.cancelling_lost",
+        severity=REJECT,
+        what="The channels cancel each other: of their mean, which is listened to, {measured_db:.0f} dBFS are left, "
+        "below {limit_db:.0f} dBFS.",
+        remedy="Reverse the polarity of one microphone and record again, or send one channel.",
+        limit="reject_rms",
+        reason="Silence learnt as normal makes every real sound an alarm.",
+        unit="dBFS",
+    ),
+    Rule(
         id="clip.cancelling",
         severity=WARN,
         what="The channels cancel each other: their mean has {measured:.0%} of the power that unrelated ones would "
@@ -733,6 +829,16 @@ _TABLE: tuple[Rule, ...] = (
         limit="warn_band_ratio",
         reason="A file converted from a lower rate or from a compressed format lacks a band where faults may sound.",
         unit="Hz",
+    ),
+    Rule(
+        id="clip.regions_beyond",
+        severity=WARN,
+        what="The anomaly regions reach to {measured:g} s, beyond the recording's end at {duration:.2f} s; what lies "
+        "beyond was left out.",
+        remedy="Write the regions in seconds from the recording's own start, and check that the file is the whole "
+        "recording.",
+        reason="Regions beyond the end may belong to another file, or be written in samples or milliseconds.",
+        unit="s",
     ),
     Rule(
         id="clip.lost_energy",
@@ -849,11 +955,31 @@ _TABLE: tuple[Rule, ...] = (
         unit="share",
     ),
     Rule(
+        id="clip.near_two_labels",
+        severity=WARN,
+        what="The recording is {other} once more ({measured:.0%} of it), re-encoded, at another level or cut otherwise,"
+        " and is labelled otherwise there.",
+        remedy="Find out which of the two labels is right and correct the table.",
+        reason="One of the two labels makes the figures wrong.",
+        unit="share",
+    ),
+    Rule(
+        id="clip.alike",
+        severity=WARN,
+        what="The recording agrees with {other} sample by sample over {measured:.0%} of the band, though not in its "
+        "noise.",
+        remedy="Check that it is not the same recording once more, processed; if the machine repeats a cycle that a "
+        "trigger starts, nothing needs doing.",
+        reason="A run-up that is repeated exactly sounds like a copy; only the noise tells the two apart.",
+        unit="share",
+    ),
+    Rule(
         id="clip.overlap",
         severity=WARN,
         what="The recording shares {measured:.0%} of its length with {other}.",
         remedy="Cut long recordings into pieces that do not overlap.",
-        reason="What two recordings share counts twice in every figure.",
+        reason="What two recordings share counts twice in every figure. Shared stretches of 4 s and more are sought in "
+        "the first 300 s of a recording.",
         unit="share",
     ),
     # Clips against what the machine was taught before.
@@ -879,7 +1005,7 @@ _TABLE: tuple[Rule, ...] = (
         id="asset.swapped_channels",
         severity=WARN,
         what="The channels seem to be in another order than in this machine's other recordings ({measured:.0f} dB "
-        "closer in reverse).",
+        "closer if taken in the order {order}).",
         remedy="Plug the sensors as in the other recordings, and record again.",
         reason="Of an accelerometer another axis would be listened to.",
         unit="dB",
@@ -887,30 +1013,59 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="asset.odd_level",
         severity=WARN,
-        what="The level is {measured:.0f} dB away from this machine's other normals, more than {limit:g} dB.",
+        what="The level is {measured:.0f} dB away from the 2 nearest of this machine's other normals, more than "
+        "{limit:g} dB and 3 times what is usual among them.",
         remedy="Find out whether the gain, the distance or the machine's state differed; leave it out if it is no "
         "normal recording.",
         limit="warn_odd_level_db",
-        reason="What is learnt as normal is never an alarm again: one wrong recording blinds the machine's watch.",
+        reason="What is learnt as normal is never an alarm again: one wrong recording blinds the machine's watch. "
+        "Asked from 6 normals on: among fewer nobody can say which is the odd one.",
         unit="dB",
     ),
     Rule(
         id="asset.odd_spectrum",
         severity=WARN,
-        what="It sounds unlike this machine's other normals: its spectrum is {measured:.0f} dB away from the nearest, "
-        "more than {limit:g} dB.",
+        what="It sounds unlike this machine's other normals: its spectrum is {measured:.0f} dB away from the 2 nearest,"
+        " more than {limit:g} dB and 3 times what is usual among them.",
         remedy="Listen to it: is it the same machine, in a normal state? Leave it out if it is no normal recording; "
         "send more of the same kind if it is.",
         limit="warn_odd_spectrum_db",
-        reason="What is learnt as normal is never an alarm again: one wrong recording blinds the machine's watch.",
+        reason="What is learnt as normal is never an alarm again: one wrong recording blinds the machine's watch. "
+        "Asked from 6 normals on: among fewer nobody can say which is the odd one.",
         unit="dB",
+    ),
+    Rule(
+        id="asset.low_rate",
+        severity=WARN,
+        what="{count} of {total} recordings of {asset} are made at less than {asked} Hz, which the form asks for; the "
+        "lowest rate is {measured} Hz.",
+        remedy="Record at {asked} Hz or more from now on, all recordings of a machine at one rate.",
+        reason="Above half its rate a recording holds nothing: a fault that sounds there is not heard.",
+        unit="Hz",
+    ),
+    Rule(
+        id="asset.short_clips",
+        severity=WARN,
+        what="{count} of {total} recordings of {asset} are shorter than the {clip_s} s that the form asks for; the "
+        "shortest lasts {measured:.3g} s.",
+        remedy="Record {clip_s} s at a stretch from now on.",
+        reason="A short recording may miss part of the machine's cycle, and its measures vary more.",
+        unit="s",
+    ),
+    Rule(
+        id="asset.alike",
+        severity=WARN,
+        what="{asset} and {others} differ only in spaces, dashes, upper and lower case or leading zeros, and are taken "
+        "for different machines.",
+        remedy="If they are one machine, write its id in the same way everywhere, and send the package again.",
+        reason="The normals of one machine under two ids are too few under each.",
     ),
     Rule(
         id="asset.normals",
         severity=REJECT,
-        what="Asset {asset} has {measured} good normal recordings of its own; it needs at least {limit}.",
-        remedy="Record {missing} more of its normal running, 10 s each, and send them together with those you have, in "
-        "one package: a refused one is not learnt from. {recommended} in all are better.",
+        what="{asset} has {measured} good normal recordings of its own; it needs at least {limit}.",
+        remedy="Record {missing} more of its normal running, {clip_s} s each, and send them together with those you "
+        "have, in one package: a refused one is not learnt from. {recommended} in all are better.",
         limit="min_normals",
         reason="Fewer cannot be left out one by one and still say what normal is.",
         unit="recordings",
@@ -918,8 +1073,8 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         id="asset.few_normals",
         severity=WARN,
-        what="Asset {asset} has {measured} good normal recordings of its own; {limit} are recommended.",
-        remedy="Record {missing} more of its normal running, 10 s each, when you can: the threshold gets firmer.",
+        what="{asset} has {measured} good normal recordings of its own; {limit} are recommended.",
+        remedy="Record {missing} more of its normal running, {clip_s} s each, when you can: the threshold gets firmer.",
         limit="recommended_normals",
         reason="With n normals no p-value below 1/(n + 1) can be shown.",
         unit="recordings",
@@ -928,6 +1083,12 @@ _TABLE: tuple[Rule, ...] = (
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})
 """Every rule by its id, in the order of the checks."""
+
+
+def breaks_only_the_contract(reasons: Iterable[str]) -> bool:
+    """Whether the rules that a clip breaks are of the table and the archive alone, and say nothing of its sound."""
+    severities = {RULES[rule].severity for rule in reasons}
+    return ERROR in severities and REJECT not in severities
 
 
 def report(
@@ -943,13 +1104,16 @@ def report(
 ) -> Problem:
     """The problem that a failed rule makes at one place, in the rule's words.
 
-    `limits` is needed by a rule that has a limit; `facts` fill the rule's templates. Where no `value` is given, what
-    the check `measured` is the value.
+    `limits` is needed by a rule that has a limit; `facts` fill the rule's templates, beside `asked_for`. Where no
+    `value` is given, what the check `measured` is the value.
     """
     rule = RULES[rule_id]
+    facts = asked_for() | facts
     if rule.limit is not None:
         facts["limit"] = getattr(limits, rule.limit)
-    facts = {name: _escape(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+    if "measured_db" in facts:
+        facts["level"] = level(facts["measured_db"])
+    facts = {name: visible(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
     column = printable(column)
     facts.setdefault("column", column)
     if value is None:
@@ -967,9 +1131,17 @@ def report(
     )
 
 
+def asked_for() -> dict[str, str]:
+    """What the forms ask a plant to record, as facts of every template: seconds a recording, kHz from and to."""
+    low, high = rates_asked_for()
+    clip_s = shared_quantity("clip_s")
+    return {"clip_s": f"{clip_s:g}", "rate_low": f"{low / 1000:g}", "rate_high": f"{high / 1000:g}"}
+
+
 def _measured(rule: Rule, facts: Mapping[str, object]) -> str | None:
     if "measured_db" in facts:
-        return f"{facts['measured_db']:.0f} dBFS"
+        # Of silence the sentence says it.
+        return f"{facts['measured_db']:.0f} dBFS" if facts["measured_db"] != -math.inf else None
     return quantity(facts["measured"], rule.unit) if "measured" in facts else None
 
 
@@ -985,6 +1157,11 @@ def quantity(value: object, unit: str) -> str:
     return f"{number} {unit}" if unit in _SYMBOLS else number
 
 
+def level(measured_db: object) -> str:
+    """A level in dBFS as one reads it."""
+    return "digital silence" if measured_db == -math.inf else f"RMS {measured_db:.0f} dBFS"
+
+
 def dbfs(amplitude: float) -> float:
     """A linear amplitude in decibels of full scale."""
     return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
@@ -992,10 +1169,10 @@ def dbfs(amplitude: float) -> float:
 
 def printable(value: object) -> str | None:
     """A value as text that no terminal acts on, cut to length."""
-    return None if value is None else _escape(str(value)[:MAX_VALUE_CHARS])
+    return None if value is None else visible(str(value)[:MAX_VALUE_CHARS])
 
 
-def _escape(text: str) -> str:
+def visible(text: str) -> str:
     """Text with control characters, marks that turn its direction and lone surrogates as escapes."""
     if text.isprintable():
         return text

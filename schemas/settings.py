@@ -63,6 +63,9 @@ class QaLimits(Settings):
     warn_rms: float = Field(default=1e-3, ge=0, description="RMS below this (-60 dBFS) wastes the converter.")
     warn_clipping_ratio: float = Field(default=1e-3, ge=0, le=1, description="Share of samples at full scale.")
     reject_clipping_ratio: float = Field(default=0.5, ge=0, le=1, description="Above this the waveform is lost.")
+    reject_over_range_ratio: float = Field(
+        default=1e-4, ge=0, le=1, description="Share of samples beyond twice full scale, which would be cut off."
+    )
     warn_silence_ratio: float = Field(default=0.2, ge=0, le=1, description="Share of time in digital silence.")
     reject_silence_ratio: float = Field(default=0.9, ge=0, le=1, description="Above this there is nothing to hear.")
     warn_dc_offset: float = Field(default=0.05, ge=0, le=1, description="Absolute mean of the samples.")

@@ -13,13 +13,16 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from schemas import xlsx
 from schemas.errors import PackageError
 from schemas.machine_types import fold
 from schemas.problems import Problem
+from schemas.reasons import reason
 from schemas.rules import report
 from schemas.settings import ArchiveLimits
 from schemas.xlsx import Row
@@ -30,6 +33,16 @@ SHEET_TITLES = frozenset({"metadata", "메타데이터"})
 """The sheet of the form that holds the table."""
 
 _TABLE_NAME = re.compile(r"[^/]+\.(?:csv|xlsx)", re.IGNORECASE)
+_LOST = (
+    ("table.misplaced", re.compile(r"\.(?:csv|xlsx)$", re.IGNORECASE)),
+    ("table.other_format", re.compile(r"\.(?:xls|xlsb|xlsm|xltx|ods|numbers|tsv|hcell|cell|et)$", re.IGNORECASE)),
+    ("table.page", re.compile(r"\.html?$", re.IGNORECASE)),
+)
+WORKBOOK_PART = "xl/workbook.xml"
+"""In every workbook, which is a zip itself, and in no package."""
+_HEADER_WITHIN, _HEADER_MIN = 20, 3
+"""First rows of a table of which one may be the header below a title, and the columns of the form by which it is known:
+as many as every table needs."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _BAR = "|"
 _PIECE_BYTES = 1 << 20
@@ -52,6 +65,8 @@ class Table:
     header_row: int
     rows: Iterator[Row]
     problems: tuple[Problem, ...] = ()
+    show_serial: Callable[[str], str] | None = None
+    """Of a workbook, which knows from which day it counts: a day's number as a date."""
 
 
 class _Lines(Protocol):
@@ -78,6 +93,22 @@ def find_tables(names: Iterable[str]) -> list[str]:
     return named or tables
 
 
+def find_lost_table(names: Iterable[str]) -> tuple[str, str | None]:
+    """Of a package without a table at its top: the rule that says what it has instead, and the file in question.
+
+    In this order: a table in a folder, a table in a format that is not read, the form as a page, nothing. A package
+    that is itself a workbook is a table alone.
+    """
+    names = sorted(names, key=lambda name: (name.count("/"), name))
+    if WORKBOOK_PART in names:
+        return "table.alone", None
+    for rule, pattern in _LOST:
+        found = next(filter(pattern.search, names), None)
+        if found is not None:
+            return rule, found
+    return "table.missing", None
+
+
 def read_table(data: bytes, *, name: str, limits: ArchiveLimits, is_known: IsKnown) -> Table:
     """The table in a file.
 
@@ -89,7 +120,7 @@ def read_table(data: bytes, *, name: str, limits: ArchiveLimits, is_known: IsKno
     if len(data) > limits.max_table_bytes:
         raise refusal("table.bytes", name, limits=limits)
     if data.startswith(xlsx.OLD_MAGIC):
-        raise refusal("table.unreadable", name, why="it is an old .xls workbook, or one with a password")
+        raise refusal("table.unreadable", name, why=reason("book.old"))
     if data.startswith(xlsx.MAGIC):
         return _from_workbook(data, name, limits, is_known)
     return _from_text(data, name, limits, is_known)
@@ -101,16 +132,30 @@ def refusal(rule: str, name: str, **facts: Any) -> PackageError:
     return PackageError(str(problem), [problem])
 
 
-def _table(rows: Iterator[Row], name: str, limits: ArchiveLimits, problems: Sequence[Problem]) -> Table:
-    """Take the header off: the first row with any text."""
+def _table(
+    rows: Iterator[Row], name: str, limits: ArchiveLimits, problems: Sequence[Problem], is_known: IsKnown
+) -> Table:
+    """Take the header off: the first row with any text, unless it is a title and the header stands below it."""
     filled = (row for row in rows if row.faults or any(cell.strip() for cell in row.cells))
     header = next(filled, None)
     if header is None:
         raise refusal("table.empty", name)
+    if sum(map(is_known, header.cells)) < _KNOWN_MIN:
+        above, header, below = _below_a_title([header, *islice(filled, _HEADER_WITHIN - 1)], is_known)
+        if above:
+            problems = [*problems, report("table.title_rows", file=name, row=header.number, found=header.number)]
+        filled = (row for rows in (below, filled) for row in rows)
     if len(header.cells) > limits.max_table_columns:
         raise refusal("table.columns", name, row=header.number, limits=limits, count=len(header.cells))
     titles = [cell.strip() for cell in header.cells]
     return Table(titles, header.number, filled, tuple(problems))
+
+
+def _below_a_title(rows: Sequence[Row], is_known: IsKnown) -> tuple[Sequence[Row], Row, Sequence[Row]]:
+    """First rows as those above the header, the header, and those below it; the first row where none looks like one."""
+    known = (place for place, row in enumerate(rows) if sum(map(is_known, row.cells)) >= _HEADER_MIN)
+    place = next(known, 0)
+    return rows[:place], rows[place], rows[place + 1 :]
 
 
 def _from_workbook(data: bytes, name: str, limits: ArchiveLimits, is_known: IsKnown) -> Table:
@@ -119,7 +164,8 @@ def _from_workbook(data: bytes, name: str, limits: ArchiveLimits, is_known: IsKn
 
     sheet = xlsx.read_sheet(data, name=name, limits=limits, is_header=is_header, titles=SHEET_TITLES)
     several = [report("table.sheets", file=name, sheet=sheet.title, others=", ".join(sheet.others))]
-    return _table(sheet.rows, name, limits, several if sheet.others else [])
+    table = _table(sheet.rows, name, limits, several if sheet.others else [], is_known)
+    return replace(table, show_serial=partial(xlsx.show_number, is_date=True, epoch_1904=sheet.epoch_1904))
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------------
@@ -130,16 +176,21 @@ def _from_text(data: bytes, name: str, limits: ArchiveLimits, is_known: IsKnown)
     # Only the start of a table that may be one endless line.
     head = data[:_MAX_ROW_CHARS].decode(encoding, "ignore")
     stated = re.match(r"sep=([,;\t])\r?\n", head)  # Excel's own first line
-    first = re.search(r"[^\r\n]+", head[stated.end() :] if stated else head)
-    line = first[0] if first else ""
+    found = islice(re.finditer(r"[^\r\n]+", head[stated.end() :] if stated else head), _HEADER_WITHIN)
+    # The header, or what stands first where no line looks like one.
+    line = max((each[0] for each in found), key=lambda line: _most_known(line, is_known), default="")
     delimiter = stated[1] if stated else _delimiter(line, is_known)
     if _known(line, _BAR, is_known) > _known(line, delimiter, is_known):
-        raise refusal("table.delimiter", name, row=1, delimiter="vertical bars")
+        raise refusal("table.delimiter", name, row=1, delimiter=reason("csv.bars"))
     feed = _Feed(io.TextIOWrapper(io.BytesIO(data), encoding, newline=""))
     if stated:
         next(feed)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    return _table(_lines(reader, feed, name, limits, skipped=1 if stated else 0), name, limits, problems)
+    return _table(_lines(reader, feed, name, limits, skipped=1 if stated else 0), name, limits, problems, is_known)
+
+
+class _LongRow(csv.Error):
+    """A row that goes on beyond any row of a table."""
 
 
 class _Feed:
@@ -159,7 +210,7 @@ class _Feed:
         line = self._stream.readline(_MAX_ROW_CHARS + 1)
         self._of_row += len(line)
         if self._of_row > _MAX_ROW_CHARS:
-            raise csv.Error(f"a row is longer than {_MAX_ROW_CHARS:,} characters")
+            raise _LongRow
         if not line:
             raise StopIteration
         return line
@@ -214,6 +265,10 @@ def _delimiter(line: str, is_known: IsKnown) -> str:
     return max(_DELIMITERS, key=lambda delimiter: _known(line, delimiter, is_known))
 
 
+def _most_known(line: str, is_known: IsKnown) -> int:
+    return max(_known(line, delimiter, is_known) for delimiter in (*_DELIMITERS, _BAR))
+
+
 def _known(line: str, delimiter: str, is_known: IsKnown) -> int:
     try:
         return sum(map(is_known, next(csv.reader([line], delimiter=delimiter, strict=True), [])))
@@ -232,7 +287,28 @@ def _lines(reader: _Lines, feed: _Feed, name: str, limits: ArchiveLimits, *, ski
             line = reader.line_num + 1 + skipped
             feed.begin_row()
     except csv.Error as error:
-        raise refusal("table.unreadable", name, row=max(line, reader.line_num + skipped), why=error) from error
+        raise refusal(
+            "table.unreadable", name, row=max(line, reader.line_num + skipped), why=_csv_fault(error)
+        ) from error
+
+
+_TOLD_BY_CSV = {
+    "unexpected end": "csv.open_quote",
+    "field larger": "csv.cell",
+    "new-line": "csv.line_break",
+}
+"""How the reader of CSV begins its sentences; the one about text after a quote begins with the delimiter."""
+
+
+def _csv_fault(error: csv.Error) -> str:
+    """Why a text is no CSV."""
+    if isinstance(error, _LongRow):
+        return reason("csv.row", limit=f"{_MAX_ROW_CHARS:,}")
+    told = str(error)
+    if "expected after" in told:
+        return reason("csv.after_quote")
+    key = next((key for start, key in _TOLD_BY_CSV.items() if told.startswith(start)), "csv.syntax")
+    return reason(key, limit=f"{csv.field_size_limit():,}")
 
 
 def header_key(title: str) -> str:

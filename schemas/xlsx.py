@@ -20,10 +20,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 from xml.parsers import expat
 
 from schemas.errors import PackageError
+from schemas.reasons import reason
 from schemas.rules import report
 from schemas.settings import ArchiveLimits
 from schemas.unpacking import UNPACK_ERRORS
@@ -38,6 +40,8 @@ _MAX_DIRECTORY_BYTES = 1 << 20
 _MAX_TAGS = 6_000_000
 """Of all parts that are read: 50,000 rows of the form with every cell filled need five million. It bounds the time."""
 _MAX_DEPTH = 32
+_HEADER_WITHIN = 20
+"""First filled rows of a sheet of which one may be the header."""
 _MAX_TAG_BYTES = 1 << 20
 _LAST_ROW = 1 << 20
 _READ_ERRORS = (*UNPACK_ERRORS, KeyError)
@@ -50,7 +54,7 @@ class Row(NamedTuple):
     """One row of a table.
 
     `number` as a person counts it; `cells` by place, those beyond the widest table allowed in one; `faults` say by
-    place why a cell has no value, such as a formula that was never calculated.
+    place what stands in a cell without a value: an error such as `#REF!`, nothing of a formula never calculated.
     """
 
     number: int
@@ -64,6 +68,7 @@ class Sheet:
 
     title: str
     rows: Iterator[Row]
+    epoch_1904: bool
     others: tuple[str, ...] = ()
 
 
@@ -73,7 +78,8 @@ def read_sheet(
     """The rows of the table in a workbook.
 
     `titles` are names of sheets, in lower case, of which the first is the table, wherever it stands. Without one of
-    them the table is the first visible sheet whose first filled row `is_header`, or the first visible sheet at all.
+    them the table is the first visible sheet whose first filled row `is_header`, else one that has such a row below a
+    title, else the first visible sheet.
 
     Raises PackageError, while the rows are read too, where the file is no workbook or is beyond a limit.
     """
@@ -81,10 +87,11 @@ def read_sheet(
     sheets = workbook.sheets()
     named = [sheet for sheet in sheets if sheet.title.strip().casefold() in titles]
     if named:
-        return Sheet(named[0].title, workbook.rows(named[0].path))
-    likely = [sheet for sheet in sheets if is_header(workbook.first_row(sheet.path))]
-    first, *others = likely or sheets[:1]
-    return Sheet(first.title, workbook.rows(first.path), tuple(sheet.title for sheet in others))
+        return Sheet(named[0].title, workbook.rows(named[0].path), workbook.epoch_1904)
+    likely = [sheet for sheet in sheets if any(map(is_header, workbook.first_rows(sheet.path, 1)))]
+    titled = (sheet for sheet in sheets if any(map(is_header, workbook.first_rows(sheet.path, _HEADER_WITHIN))))
+    first, *others = likely or [next(titled, sheets[0])]
+    return Sheet(first.title, workbook.rows(first.path), workbook.epoch_1904, tuple(sheet.title for sheet in others))
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
@@ -114,36 +121,37 @@ class _Workbook:
         try:
             self._zip = zipfile.ZipFile(_BoundedBytes(data))
         except _READ_ERRORS as error:
-            raise self._unreadable("it is no Excel workbook") from error
+            raise self._unreadable("book.other") from error
         self._parts = {entry.filename.casefold(): entry for entry in self._zip.infolist()}
         self._main = self._main_part()
         self._links = self._relations(self._main)
-        self._epoch_1904 = False
+        self.epoch_1904 = False
 
     def sheets(self) -> list[_SheetPlace]:
         """Visible sheets of cells in their order."""
         reader = _SheetList()
         self._read(self._main, reader)
-        self._epoch_1904 = reader.epoch_1904
+        self.epoch_1904 = reader.epoch_1904
         places = [
             _SheetPlace(title, path)
             for title, relation in reader.visible
             if (path := self._links.get(relation, ("", ""))[1]) and self._links[relation][0] == "worksheet"
         ]
         if not places:
-            raise self._unreadable("it has no visible sheet")
+            raise self._unreadable("book.no_sheet")
         return places
 
-    def first_row(self, path: str) -> list[str]:
-        """Cells of the first row with any text; none of an empty sheet."""
-        return next((row.cells for row in self.rows(path) if any(cell.strip() for cell in row.cells)), [])
+    def first_rows(self, path: str, count: int) -> Iterator[list[str]]:
+        """Cells of the first rows with any text; none of an empty sheet."""
+        filled = (row.cells for row in self.rows(path) if any(cell.strip() for cell in row.cells))
+        return islice(filled, count)
 
     def rows(self, path: str) -> Iterator[Row]:
         """The rows of one sheet, those without cells left out."""
         if self._strings is None:
             self._strings = self._shared_strings()
             self._is_date = self._date_styles()
-        cells = _Cells(self._strings, self._is_date, epoch_1904=self._epoch_1904, limits=self._limits)
+        cells = _Cells(self._strings, self._is_date, epoch_1904=self.epoch_1904, limits=self._limits)
         for _ in self._parse(path, cells):
             yield from cells.take()
 
@@ -151,7 +159,7 @@ class _Workbook:
         for kind, target in self._relations("").values():
             if kind == "officeDocument":
                 return target
-        raise self._unreadable("it is no Excel workbook")
+        raise self._unreadable("book.other")
 
     def _shared_strings(self) -> list[str]:
         path = next((target for kind, target in self._links.values() if kind == "sharedStrings"), None)
@@ -187,14 +195,14 @@ class _Workbook:
                 fed += len(chunk)
                 parser.Parse(chunk, False)
                 if fed - parser.CurrentByteIndex > _MAX_TAG_BYTES:
-                    raise _BrokenCell("it holds a tag that is longer than any of a spreadsheet")
+                    raise _BrokenCell("book.tag")
                 yield
             parser.Parse(b"", True)
             yield
         except (expat.ExpatError, ValueError, LookupError) as error:  # the last two of encodings that it does not know
-            raise self._unreadable(f"its {posixpath.basename(path)} is damaged") from error
+            raise self._unreadable("book.part_damaged", part=posixpath.basename(path)) from error
         except _BrokenCell as error:
-            raise self._unreadable(str(error)) from error
+            raise self._unreadable(error.key, **error.facts) from error
 
     def _parser(self, reader: _Elements) -> expat.XMLParserType:
         depth = 0
@@ -203,7 +211,7 @@ class _Workbook:
             nonlocal depth
             depth += 1
             if depth > _MAX_DEPTH:
-                raise _BrokenCell("it is nested deeper than any spreadsheet")
+                raise _BrokenCell("book.depth")
             reader.start(name.rpartition(":")[2], attributes)
 
         def end(name: str) -> None:
@@ -219,35 +227,39 @@ class _Workbook:
         return parser
 
     def _refuse_document_type(self, *_: Any) -> None:
-        raise self._unreadable("it declares a document type, which no spreadsheet does")
+        raise self._unreadable("book.document_type")
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         entry = self._parts.get(path.casefold())
         if entry is None:
-            raise self._unreadable(f"its {posixpath.basename(path)} is missing")
+            raise self._unreadable("book.part_missing", part=posixpath.basename(path))
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise self._unreadable(f"its {posixpath.basename(path)} is packed in a way that no spreadsheet uses")
+            raise self._unreadable("book.part_method", part=posixpath.basename(path))
         try:
             with self._zip.open(entry) as stream:
                 while chunk := stream.read(_CHUNK_BYTES):
                     self._bytes_left -= len(chunk)
                     self._tags_left -= chunk.count(b"<")
                     if self._tags_left < 0:
-                        raise self._unreadable("it holds more cells than any package's table")
+                        raise self._unreadable("book.cells")
                     if self._bytes_left < 0:
                         problem = report("table.bytes", file=self._name, limits=self._limits)
                         raise PackageError(str(problem), [problem])
                     yield chunk
         except _READ_ERRORS as error:
-            raise self._unreadable(f"its {posixpath.basename(path)} is damaged") from error
+            raise self._unreadable("book.part_damaged", part=posixpath.basename(path)) from error
 
-    def _unreadable(self, why: str) -> PackageError:
-        problem = report("table.unreadable", file=self._name, why=why)
+    def _unreadable(self, key: str, **facts: object) -> PackageError:
+        problem = report("table.unreadable", file=self._name, why=reason(key, **facts))
         return PackageError(str(problem), [problem])
 
 
 class _BrokenCell(Exception):
-    """Cells that contradict the format; never leaves this module."""
+    """Cells that contradict the format, by the key of the reason and its facts; never leaves this module."""
+
+    def __init__(self, key: str, **facts: object) -> None:
+        super().__init__(key)
+        self.key, self.facts = key, facts
 
 
 # --- what is read of a part -------------------------------------------------------------------------------------------
@@ -415,7 +427,7 @@ class _Cells(_Elements):
     def _start_row(self, stated: str | None) -> None:
         number = self._number + 1 if stated is None else _whole(stated)
         if not self._number < number <= _LAST_ROW:
-            raise _BrokenCell(f"row {number} follows row {self._number}")
+            raise _BrokenCell("book.row_order", number=number, last=self._number)
         self._number, self._column = number, 0
 
     def _start_cell(self, attributes: Mapping[str, str]) -> None:
@@ -447,9 +459,9 @@ class _Cells(_Elements):
         self._in_cell = self._hears = self._phonetic = False
         place = min(self._column - 1, self._last_place)
         if self._kind == "e":
-            self._faults[place] = str(self._value) if self._has_value else "an error"
+            self._faults[place] = str(self._value) if self._has_value else ""
         elif self._has_formula and not self._has_value:
-            self._faults[place] = "a formula that was never calculated"
+            self._faults[place] = ""
         elif self._has_value and (text := str(self._value)):
             self._cells[place] = self._shown(text)
 
@@ -457,7 +469,7 @@ class _Cells(_Elements):
         if self._kind == "s":
             number = _whole(text)
             if number >= len(self._strings):
-                raise _BrokenCell(f"string {number} is not among its strings")
+                raise _BrokenCell("book.string", number=number)
             return self._strings[number]
         if self._kind == "b":
             return "true" if text.strip() in ("1", "true") else "false"
@@ -477,7 +489,7 @@ class _Cells(_Elements):
 
 def _column_number(letters: str, reference: str) -> int:
     if letters == reference or not re.fullmatch("[A-Z]{1,3}", letters):
-        raise _BrokenCell(f"{reference[:20]!r} is no place of a cell")
+        raise _BrokenCell("book.place", text=repr(reference[:20]))
     number = 0
     for letter in letters:
         number = 26 * number + ord(letter) - ord("A") + 1
@@ -486,7 +498,7 @@ def _column_number(letters: str, reference: str) -> int:
 
 def _whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        raise _BrokenCell(f"{text[:20]!r} is no whole number")
+        raise _BrokenCell("book.number", text=repr(text[:20]))
     return int(text)
 
 

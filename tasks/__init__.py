@@ -2,3 +2,5 @@
 
 Plain functions do the work; the ones decorated with Prefect's `task` take and return references only.
 """
+
+import schemas  # noqa: F401  (before pandas, for Arrow's allocator)

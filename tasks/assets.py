@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import InputError, UsageError
+from schemas.machine_types import fold, load_machine_types, spelling_index
 from schemas.references import Verdict
 from schemas.settings import OnboardSettings
 from tasks import keys
@@ -54,7 +58,8 @@ class AssetState(BaseModel):
 
 
 def find_asset(store: ObjectStore, customer: str, name: str) -> str:
-    """The asset `name` of a customer, such as `compressor-00`.
+    """The asset `name` of a customer: its id, such as `compressor-00`, or its machine type and section in any spelling
+    of the type, such as `compressor-1호기` or `압축기 1호기`.
 
     Raises
     ------
@@ -64,14 +69,25 @@ def find_asset(store: ObjectStore, customer: str, name: str) -> str:
         The customer has no such asset; the message names those that are spelt alike, or all.
     """
     known = asset_ids(store, keys.check_customer(customer))
-    if name in known:
-        return name
+    if found := next((spelt for spelt in _possible_ids(name) if spelt in known), None):
+        return found
     if not known:
         raise InputError(
             f"customer {customer} has no assets in {store.url}; onboard a package, or give another --store"
         )
     there = near_matches(name, known) or ", ".join(known[:10])
     raise InputError(f"customer {customer} has no asset {name[:200]!r}; did you mean {there}?")
+
+
+def _possible_ids(name: str) -> Iterator[str]:
+    """The ids that a name may stand for, itself first."""
+    yield name
+    types = spelling_index(load_machine_types())
+    plain = unicodedata.normalize("NFC", name).strip()
+    for joint in re.finditer(r"[- /]", plain):
+        kind, section = plain[: joint.start()], plain[joint.end() :].strip()
+        if kind and section:
+            yield keys.asset_id(types.get(fold(kind), kind), section)
 
 
 def describe_state(store: ObjectStore, customer: str, asset_id: str) -> AssetState:

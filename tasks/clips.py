@@ -49,10 +49,14 @@ class Sketch:
 
     fingerprint: NDArray[np.int8]
     """Of `engines.fingerprints`."""
+    windows: NDArray[np.int8]
+    """Of `engines.excerpts`: half a kilobyte for every two seconds."""
     profile_db: NDArray[np.float32]
     """Third-octave levels of `engines.spectra`, dB."""
     channels_db: tuple[NDArray[np.float32], ...]
     """The same of every channel; nothing of a recording of one channel."""
+    samples: int
+    """Of the whole recording in standard form."""
 
 
 @dataclass

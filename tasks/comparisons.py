@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.fingerprints import Agreement, agree, look_alikes
+from engines.excerpts import find_excerpts
+from engines.fingerprints import COMPARED_S, SAME_NOISE, Agreement, agree, look_alikes
 from engines.outliers import odd_levels, odd_profiles
+from engines.timelines import Link, lay_out
 from schemas.rules import dbfs
 from schemas.settings import QaLimits
 from tasks.clips import AssetKey, Clip
@@ -24,10 +26,10 @@ LEAST_FOR_CHANNELS = 5
 """Among fewer recordings of several channels nobody can say which way round is the usual one."""
 
 SWAPPED_DB = 3.0
-"""How much closer to the usual channels the exchanged ones of a recording must be, dB, and how close at most."""
+"""How much closer to the usual channels those of a recording must be in another order, dB, and how close at most."""
 
-ReadAgain = Callable[[Clip], NDArray[np.float32]]
-"""The waveform of a good clip in standard form."""
+ReadAgain = Callable[[Clip, float], NDArray[np.float32]]
+"""`engines.fingerprints.COMPARED_S` of a good clip in standard form from a time on, s, or what it has of that."""
 
 
 def compare_recordings(clips: Iterable[Clip]) -> None:
@@ -81,57 +83,172 @@ def compare_with_known(clips: Iterable[Clip], known: Mapping[AssetKey, frozenset
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two clips that may be one recording, and how they agree."""
+    """Two clips that may be one recording, by their numbers, and how they agree from `start_s` of the first on."""
 
-    first: Clip
-    second: Clip
+    first: int
+    second: int
+    start_s: float
     found: Agreement
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A clip, and where it lies on the timeline of the sound that it was cut out of, s."""
+
+    clip: Clip
+    start_s: float
+    stop_s: float
+
+    def shares_s(self, other: _Placed) -> float:
+        """How much of the same sound both hold, s."""
+        return max(0.0, min(self.stop_s, other.stop_s) - max(self.start_s, other.start_s))
+
+    def share(self, other: _Placed) -> float:
+        """How much of this clip the other one holds, 0-1."""
+        return self.shares_s(other) / (self.stop_s - self.start_s)
+
+    def holds_the_same(self, other: _Placed) -> bool:
+        """Whether the two are exact copies, which have their own words."""
+        return _content(self.clip) == _content(other.clip)
 
 
 def compare_sounds(clips: Iterable[Clip], read_again: ReadAgain, qa: QaLimits, *, workers: int | None = None) -> None:
     """Note recordings that came in before: re-encoded, at another gain or rate, or cut otherwise.
 
-    A training clip that holds nearly all of another one is quarantined, as an exact copy is; one that shares a part
-    only warns. Recordings at different standard rates are not compared.
+    Clips that hold the same sound, directly or through others, are judged together, as exact copies are: of two
+    training clips of which one holds nearly all of the other one stays; those that share a part only warn. So do clips
+    that agree in what the machine plays and not in their noise. Different standard rates are not compared.
     """
-    by_rate: dict[int, dict[str, Clip]] = defaultdict(dict)
+    by_rate: dict[int, dict[str, list[Clip]]] = defaultdict(dict)
     for clip in clips:
         if clip.is_good and clip.measures is not None and clip.sketch is not None:
-            # An exact copy has its own words already.
-            by_rate[clip.standard_rate].setdefault(clip.measures.content_sha256, clip)
-    for rate, different in by_rate.items():
-        own = list(different.values())
-        for pair in ordered_map(lambda both, rate=rate: _hold(*both, read_again, rate), _pairs(own), workers=workers):
-            if pair.found.coherence >= qa.copy_coherence:
-                _judge_pair(pair, qa)
+            by_rate[clip.standard_rate].setdefault(_content(clip), []).append(clip)
+    for rate, by_content in by_rate.items():
+        _compare_at(rate, list(by_content.values()), read_again, qa, workers)
 
 
-def _pairs(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
-    prints = np.array([clip.sketch.fingerprint for clip in clips if clip.sketch is not None])
-    return [(clips[i], clips[j]) for i, j in look_alikes(prints)] if len(clips) > 1 else []
+def _content(clip: Clip) -> str:
+    return clip.measures.content_sha256 if clip.measures else ""
 
 
-def _hold(first: Clip, second: Clip, read_again: ReadAgain, rate: int) -> _Pair:
-    return _Pair(first, second, agree(read_again(first), read_again(second), rate))
+def _compare_at(
+    rate: int, recordings: Sequence[list[Clip]], read_again: ReadAgain, qa: QaLimits, workers: int | None
+) -> None:
+    """Compare recordings, each given with its exact copies."""
+    own = [copies[0] for copies in recordings]
+
+    def hold(pair: tuple[int, int, float]) -> _Pair:
+        first, second, start_s = pair
+        whole, other = read_again(own[first], start_s), read_again(own[second], 0.0)
+        return _Pair(first, second, start_s, agree(whole, other, rate, least=qa.copy_coherence))
+
+    held = ordered_map(hold, _pairs(own), workers=workers)
+    found = [pair for pair in held if pair.found.coherence >= qa.copy_coherence]
+    certain = [pair for pair in found if pair.found.noise >= SAME_NOISE]
+    links = [Link(pair.first, pair.second, pair.start_s + pair.found.shift_s) for pair in certain]
+    places: dict[int, _Placed] = {}
+    for timeline in lay_out(links):
+        group = []
+        for number, start in timeline.items():
+            stop = start + _length_s(own[number])
+            group += [_Placed(copy, start, stop) for copy in recordings[number]]
+            places[number] = _Placed(own[number], start, stop)
+        _judge_group(sorted(group, key=lambda each: each.clip.row), qa)
+    for pair in certain:
+        _note_overlap(places[pair.first], places[pair.second], qa)
+    for pair in found:
+        if pair.found.noise < SAME_NOISE:
+            _ask_about_alike(own[pair.first], own[pair.second], pair.found)
 
 
-def _judge_pair(pair: _Pair, qa: QaLimits) -> None:
-    """Judge two clips of one recording; nothing is said of a clip that is quarantined already."""
-    if not (pair.first.is_good and pair.second.is_good):
-        return
-    # A training clip first, then in the table's order: what is learnt stays.
-    kept, again = sorted((pair.first, pair.second), key=lambda clip: clip.split != "train")
-    shift, share = abs(pair.found.shift_s), pair.found.overlap
-    if share < qa.copy_overlap:
-        again.add("clip.overlap", measured=share, other=kept.clip_id)
-    elif kept.split == "train" and again.split == "train":
-        again.add("clip.near_copy_train", measured=share, other=kept.clip_id, shift=shift)
-    elif kept.split == "train" and again.label == "anomaly":
-        kept.add("clip.near_contradiction", measured=share, other=again.clip_id)
-    elif kept.split == "train" and again.split == "test":
-        again.add("clip.near_leak", measured=share, other=kept.clip_id, shift=shift)
-    else:
-        again.add("clip.near_copy", measured=share, other=kept.clip_id, shift=shift)
+def _pairs(clips: Sequence[Clip]) -> list[tuple[int, int, float]]:
+    """Which two clips are worth a look, and from where on in the first one, s."""
+    if len(clips) < 2:
+        return []
+    sketches = [clip.sketch for clip in clips if clip.sketch is not None]
+    alike = look_alikes(np.array([sketch.fingerprint for sketch in sketches]))
+    pairs = {pair: (*pair, 0.0) for pair in alike}
+    for found in find_excerpts([sketch.windows for sketch in sketches]):
+        pair = min(found.whole, found.excerpt), max(found.whole, found.excerpt)
+        # With some sound before the excerpt, so that it does not lie where the comparison fades in.
+        start_s = max(0.0, found.start_s - COMPARED_S / 4)
+        pairs.setdefault(pair, (found.whole, found.excerpt, start_s))
+    return list(pairs.values())
+
+
+def _length_s(clip: Clip) -> float:
+    return clip.sketch.samples / clip.standard_rate if clip.sketch else 0.0
+
+
+def _judge_group(group: Sequence[_Placed], qa: QaLimits) -> None:
+    """Judge the good clips of one sound, in the order of the table, as `_judge_copies` does exact copies."""
+    anomalies = [each for each in group if (each.clip.split, each.clip.label) == ("test", "anomaly")]
+    normals = [each for each in group if (each.clip.split, each.clip.label) == ("test", "normal")]
+    training = [each for each in group if each.clip.split == "train"]
+    for each in training:
+        _add_near("clip.near_contradiction", each, anomalies, qa)
+    kept = _keep_once([each for each in training if each.clip.is_good], qa)
+    for one, others in ((anomalies, normals), (normals, anomalies)):
+        for each in one:
+            _add_near("clip.near_two_labels", each, others, qa)
+    before: list[_Placed] = []
+    for each in (each for each in group if each.clip.split == "test"):
+        if not {"clip.leak", "clip.copy"}.intersection(each.clip.reasons):
+            _add_near("clip.near_leak", each, kept, qa) or _add_near("clip.near_copy", each, before, qa)
+        before.append(each)
+    before = kept + before
+    for each in (each for each in group if each.clip.split == "supplemental"):
+        if "clip.copy" not in each.clip.reasons:
+            _add_near("clip.near_copy", each, before, qa)
+        before.append(each)
+
+
+def _keep_once(training: Sequence[_Placed], qa: QaLimits) -> list[_Placed]:
+    """Of training clips that hold nearly all of each other one stays: the first, unless a later one holds much more."""
+    kept: list[_Placed] = []
+    for each in training:
+        if not any(each.share(other) >= qa.copy_overlap for other in kept):
+            kept = [other for other in kept if other.share(each) < qa.copy_overlap] + [each]
+    for each in training:
+        if each not in kept:
+            _add_near("clip.near_copy_train", each, kept, qa)
+    return kept
+
+
+def _is_near(one: _Placed, other: _Placed, qa: QaLimits) -> bool:
+    """Whether one of two clips holds nearly all of the other one, in another form."""
+    return max(one.share(other), other.share(one)) >= qa.copy_overlap and not one.holds_the_same(other)
+
+
+def _add_near(rule: str, each: _Placed, others: Iterable[_Placed], qa: QaLimits) -> bool:
+    """Note what a clip is to the first of the others that is nearly it, and say whether there is one."""
+    for other in others:
+        if _is_near(each, other, qa):
+            shift = abs(each.start_s - other.start_s)
+            each.clip.add(rule, measured=each.share(other), other=other.clip.clip_id, shift=shift)
+            return True
+    return False
+
+
+def _note_overlap(one: _Placed, other: _Placed, qa: QaLimits) -> None:
+    """Note that two clips share a part; nothing is said of a clip that is quarantined."""
+    if one.clip.is_good and other.clip.is_good and not _is_near(one, other, qa) and one.shares_s(other) > 0:
+        kept, again = _in_order(one.clip, other.clip)
+        part, whole = (one, other) if again is one.clip else (other, one)
+        again.add("clip.overlap", measured=part.share(whole), other=kept.clip_id)
+
+
+def _ask_about_alike(one: Clip, other: Clip, found: Agreement) -> None:
+    """Ask, once a clip, whether two clips that agree in all but their noise are one recording."""
+    kept, again = _in_order(one, other)
+    if one.is_good and other.is_good and "clip.alike" not in again.reasons:
+        again.add("clip.alike", measured=found.coherence, other=kept.clip_id)
+
+
+def _in_order(one: Clip, other: Clip) -> tuple[Clip, Clip]:
+    """A training clip first, then in the table's order: what is learnt stays."""
+    kept, again = sorted((one, other), key=lambda clip: (clip.split != "train", clip.row))
+    return kept, again
 
 
 # --- clips of one asset -------------------------------------------------------------------------------------------
@@ -163,7 +280,7 @@ def _judge_rates(clips: list[Clip]) -> None:
 
 
 def _judge_channels(clips: list[Clip]) -> None:
-    """Name the clips of one asset whose channels are the usual ones in reverse order."""
+    """Name the clips of one asset whose channels are the usual ones in another order."""
     by_count: dict[int, list[Clip]] = defaultdict(list)
     for clip in clips:
         if clip.sketch is not None and len(clip.sketch.channels_db) > 1:
@@ -177,11 +294,26 @@ def _name_swapped(clips: list[Clip]) -> None:
     levels = np.array([clip.sketch.channels_db for clip in clips if clip.sketch is not None])
     levels = levels[:, :, ~np.isnan(levels).any(axis=(0, 1))]
     usual = np.median(levels, axis=0)
-    straight = np.sqrt(((levels - usual) ** 2).mean(axis=(1, 2)))
-    crossed = np.sqrt(((levels[:, ::-1] - usual) ** 2).mean(axis=(1, 2)))
-    for clip, one, other in zip(clips, straight, crossed, strict=True):
-        if other < SWAPPED_DB and one > other + SWAPPED_DB:
-            clip.add("asset.swapped_channels", measured=float(one - other))
+    for clip, own in zip(clips, levels if levels.shape[2] else (), strict=False):
+        order, gain, left = _best_order(own, usual)
+        if left < SWAPPED_DB < gain:
+            clip.add("asset.swapped_channels", measured=gain, order=", ".join(str(number + 1) for number in order))
+
+
+def _best_order(own: NDArray[np.float32], usual: NDArray[np.float32]) -> tuple[list[int], float, float]:
+    """The order of a recording's channels (channels, bands) that is nearest to the usual one.
+
+    With how much nearer than as recorded, dB, and how far that still is, both over the channels that change places.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    squares = ((own[None, :] - usual[:, None]) ** 2).mean(axis=2)
+    order = np.asarray(linear_sum_assignment(squares)[1])
+    moved = np.flatnonzero(order != np.arange(len(order)))
+    if not len(moved):
+        return list(order), 0.0, 0.0
+    straight, ordered = (float(np.sqrt(squares[moved, at].mean())) for at in (moved, order[moved]))
+    return list(order), straight - ordered, ordered
 
 
 def _ask_about_odd_ones(clips: list[Clip], qa: QaLimits) -> None:

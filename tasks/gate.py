@@ -19,7 +19,7 @@ from tasks.ledger import known_normals, known_not_normal
 from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.progress import track
-from tasks.quality import Recordings, judge, recount
+from tasks.quality import Recordings, judge, recordings_in, recount
 from tasks.standard_clips import StandardClips
 from tasks.standardizing import find_filed, standard_clips_key
 from tasks.store import ObjectStore, open_store
@@ -51,7 +51,7 @@ def judge_package(package: Package, run: Run) -> QualityReport:
     with (
         store.local_file(package.raw_key) as path,
         open_package(path, run.settings.archive) as archive,
-        track("Judging recordings", total=len(archive.names) - 1) as advance,
+        track("Judging recordings", total=recordings_in(archive)) as advance,
         StandardClips(store, package, run.settings.standardize) as clips,
     ):
         judgement = judge(
@@ -71,7 +71,8 @@ def judge_package(package: Package, run: Run) -> QualityReport:
     if metadata_key is not None:
         store.put_frame(metadata_key, judgement.accepted_clips)
     report = judgement.report(package.package_id, quality_key=quality_key, metadata_key=metadata_key)
-    note(f"{report.clips} clips: {report.ok} good, {report.warned} with a note, {report.quarantined} held back")
+    held_back = f"{report.quarantined} held back, {report.broken} broken"
+    note(f"{report.clips} clips: {report.ok} good, {report.warned} with a note, {held_back}")
     store.put_model(_report_key(run), report)
     return report
 

@@ -14,21 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from engines.base import Clip as EngineClip
 from engines.base import ClipSet
 from engines.quality import RECORDING_ID_DIGITS, content_hash
-from engines.standardize import Sensor, Standardized, cut_segments, to_waveform
+from engines.standardize import Sensor, StandardForm, Standardized, cut_segments, to_waveform
 from schemas.errors import InputError, PackageError, UsageError
 from schemas.machine_types import load_machine_types
 from schemas.problems import Problem, Severity
 from schemas.rules import report
 from schemas.settings import OnboardSettings
-from tasks.audio import decode
+from tasks.audio import decode, open_audio
 from tasks.clips import Clip
 from tasks.packing import SOUNDS
-from tasks.signals import check_signal, sensor_of
+from tasks.signals import judge_signal, sensor_of
 
 _READ_BYTES = 2**20
 _NO_ROW = 0
@@ -87,16 +88,6 @@ class Heard:
         return next((problem for problem in self.problems if problem.severity is not Severity.WARN), None)
 
 
-@dataclass(frozen=True)
-class _OneFile:
-    """A file that was read, as the gate reads those of a package."""
-
-    data: bytes
-
-    def read(self, name: str) -> bytes:
-        return self.data
-
-
 def hash_bytes(data: bytes) -> str:
     """Sixteen hex digits by which a file is known, whatever it is called."""
     return hashlib.sha256(data).hexdigest()[:RECORDING_ID_DIGITS]
@@ -105,7 +96,8 @@ def hash_bytes(data: bytes) -> str:
 def hear(name: str, data: bytes, ear: Ear) -> Heard:
     """Judge the signal of one file, given as bytes, and bring it into standard form where it is good.
 
-    Raises nothing for what a file may hold: its faults are in `problems`.
+    Raises nothing for what a file may hold: its faults are in `problems`. However long it is, its standard form is
+    held in memory, which `ArchiveLimits.max_file_bytes` bounds.
     """
     kept: list[Standardized] = []
     clip = Clip(
@@ -120,7 +112,11 @@ def hear(name: str, data: bytes, ear: Ear) -> Heard:
         standard_rate=ear.sample_rate,
         file_is_there=True,
     )
-    check_signal(clip, _OneFile(data), ear.settings, lambda _, standard: kept.append(standard))
+    try:
+        audio = open_audio(io.BytesIO(data), ear.settings.qa, name=name)
+        judge_signal(clip, audio, ear.settings, lambda _, standard: kept.append(_held(standard)))
+    except PackageError as error:
+        clip.problems += error.problems
     measures = clip.measures
     return Heard(
         name=name,
@@ -130,6 +126,13 @@ def hear(name: str, data: bytes, ear: Ear) -> Heard:
         standard=kept[0] if kept and clip.is_good else None,
         problems=tuple(problem.model_copy(update={"row": None, "clip_id": None}) for problem in clip.problems),
     )
+
+
+def _held(standard: StandardForm) -> Standardized:
+    if isinstance(standard, Standardized):
+        return standard
+    codes = np.concatenate(list(standard.pieces()))
+    return Standardized(codes, standard.sample_rate, standard.bandwidth_hz, standard.lost_energy)
 
 
 def goes_on(data: bytes, recording_id: str, duration_s: float, ear: Ear) -> bool:

@@ -13,6 +13,7 @@ from prefect import task
 
 from schemas.errors import InputError, PackageError, StoreError, UsageError
 from schemas.references import Package
+from schemas.rules import visible
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.corrections import any_corrections
@@ -60,8 +61,8 @@ def receive_package(source: str, customer: str, store: str, settings: OnboardSet
 
 def _name(path: Path, raw_key: str, store: ObjectStore) -> str:
     """What the customer called the package; of the upload as we keep it, what earlier runs know of that."""
-    # A name that is no UTF-8 could be written into no page.
-    name = os.fsencode(path.name).decode("utf-8", "replace")
+    # A name that is no UTF-8 could be written into no page, and an escape would act on a terminal.
+    name = visible(os.fsencode(path.name).decode("utf-8", "replace"))
     _, customer, kept = raw_key.split("/")
     if name != kept:
         return name

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import EnvironmentFault, UsageError
+from schemas.reasons import system_reason
 
 
 def require_free(target: Path, *, overwrite: bool) -> None:
@@ -31,7 +32,7 @@ def new_file(target: Path) -> Iterator[Path]:
         partial.replace(target)
     except OSError as error:
         raise EnvironmentFault(
-            f"cannot write {target}: {error.strerror or error}; choose a place with room and write access"
+            f"cannot write {target}: {system_reason(error)}; choose a place with room and write access"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
 import threading
 import unicodedata
@@ -25,19 +24,19 @@ from types import TracebackType
 from typing import IO, Self
 
 from schemas.errors import InputError, PackageError
-from schemas.paths import AUDIO_FOLDER, unsafe_name
+from schemas.paths import AUDIO_FOLDER, is_clutter, unsafe_name
 from schemas.problems import Problem
-from schemas.rules import report
+from schemas.reasons import reason, system_reason
+from schemas.rules import printable, report
 from schemas.settings import ArchiveLimits
 from schemas.tables import find_tables
-from schemas.unpacking import UNPACK_ERRORS
+from schemas.unpacking import UNPACK_ERRORS, unpack_fault
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_FLAG, _ENCRYPTED_FLAGS = 0x800, 0x41
 _LOCAL_HEADER_BYTES = 30
 _DIRECTORY_MARK = b"PK\x01\x02"
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 1024
-_CLUTTER = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|\._[^/]*$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
@@ -149,8 +148,13 @@ class PackageArchive:
         """
         # Unlike joining the pieces, this never holds the content twice.
         content = io.BytesIO()
-        content.writelines(self._chunks(name))
+        self.copy(name, content)
         return content.getvalue()
+
+    def copy(self, name: str, target: IO[bytes]) -> None:
+        """Write the content of one file to a stream, piece by piece; errors as in `read`."""
+        for chunk in self._chunks(name):
+            target.write(chunk)
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -225,15 +229,25 @@ class PackageArchive:
                         raise self._fail(name, report(broken, file=name, limits=self._limits))
                     digest.update(chunk)
                     yield chunk
-            if size < entry.size:
-                raise EOFError(f"{size} of {entry.size} bytes are there")
         except UNPACK_ERRORS as error:
-            raise self._fail(name, report("archive.damaged", file=name, why=str(error).rstrip("."))) from error
+            # zipfile ends with a bare EOFError, or with nothing at all, where the archive is cut off.
+            short = isinstance(error, EOFError) and size < entry.size
+            raise self._fail(name, _damage(name, _missing(size, entry) if short else unpack_fault(error))) from error
+        if size < entry.size:
+            raise self._fail(name, _damage(name, _missing(size, entry)))
         self._reading.digests[name] = digest.hexdigest()
 
     def _fail(self, name: str, problem: Problem) -> PackageError:
         self._reading.failures[name] = problem
         return PackageError(str(problem), [problem])
+
+
+def _damage(name: str, why: str) -> Problem:
+    return report("archive.damaged", file=name, why=why)
+
+
+def _missing(size: int, entry: _Entry) -> str:
+    return reason("entry.short", found=size, stated=entry.size)
 
 
 _KIND_MODES = {"file": stat.S_IFREG, "link": stat.S_IFLNK, "other": stat.S_IFIFO}
@@ -283,22 +297,21 @@ def _screen(
     """The readable entries by final name, the problems of the others, and the others by name."""
     safe: list[_Entry] = []
     folders: list[str] = []
-    problems: list[Problem] = []
-    refused: dict[str, _Entry] = {}
+    objections: list[tuple[_Entry, Problem]] = []
     for count, entry in enumerate(container.entries(), start=1):
         if count > limits.max_entries:
             raise _whole(container.path, "archive.entries", limits)
         problem = _objection(entry, container, limits)
         if problem:
-            problems.append(problem)
-            refused[entry.name] = entry
+            objections.append((entry, problem))
         elif entry.is_folder:
             folders.append(entry.name)
-        elif not _CLUTTER.search(entry.name):
+        elif not is_clutter(entry.name):
             safe.append(entry)
     _check_stated_total(container, safe, limits)
     top = _top_folder(safe)
-    left_out = {name.removeprefix(top): entry for name, entry in refused.items()}
+    left_out = {entry.name.removeprefix(top): entry for entry, _ in objections}
+    problems = _within(top, objections)
     kept, collisions = _without_collisions(
         [(entry.name.removeprefix(top), entry) for entry in safe], [name.removeprefix(top) for name in folders]
     )
@@ -306,6 +319,15 @@ def _screen(
         problems.append(problem)
         left_out[name] = entry
     return dict(sorted(kept.items())), tuple(problems), left_out
+
+
+def _within(top: str, objections: list[tuple[_Entry, Problem]]) -> list[Problem]:
+    """The problems under the names that their files have within the package, by which the table names them too."""
+    if not top:
+        return [problem for _, problem in objections]
+    return [
+        problem.model_copy(update={"file": printable(entry.name.removeprefix(top))}) for entry, problem in objections
+    ]
 
 
 def _objection(entry: _Entry, container: _Container, limits: ArchiveLimits) -> Problem | None:
@@ -424,7 +446,9 @@ class _Zip(_Container):
         try:
             self._file = _BoundedFile(path, max_entries=limits.max_entries)
         except OSError as error:
-            raise InputError(f"{path}: the file cannot be read ({error.strerror}). Check its permissions.") from error
+            raise InputError(
+                f"{path}: the file cannot be read ({system_reason(error)}). Check its permissions."
+            ) from error
         try:
             self._zip = zipfile.ZipFile(self._file)
         except (_TooManyEntries, *UNPACK_ERRORS) as error:
@@ -432,7 +456,7 @@ class _Zip(_Container):
             start = self._file.read(4)
             self._file.close()
             many = isinstance(error, _TooManyEntries)
-            raise _whole(path, "archive.entries" if many else _not_a_zip(start), limits) from error
+            raise _whole(path, "archive.entries" if many else _not_a_zip(path, start), limits) from error
         self._overlapping = _overlapping(self._zip.infolist(), self._zip.start_dir)
 
     @property
@@ -505,10 +529,12 @@ def _end(info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
 
 
-def _not_a_zip(start: bytes) -> str:
-    """The rule that a file breaks which zipfile cannot open, by its first bytes."""
+def _not_a_zip(path: Path, start: bytes) -> str:
+    """The rule that a file breaks which zipfile cannot open, by its first bytes, and by its name if it is a table."""
     if not start:
         return "archive.empty"
+    if path.suffix.casefold() in (".csv", ".xls"):
+        return "table.alone"
     return "archive.cut_off" if start.startswith(b"PK") else "archive.unreadable"
 
 
@@ -556,7 +582,9 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions.") from error
+        raise InputError(
+            f"{folder}: the folder cannot be read ({system_reason(error)}). Check its permissions."
+        ) from error
 
 
 def _kind(mode: int) -> str:

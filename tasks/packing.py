@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import InputError, PackageError, UsageError
+from schemas.errors import InputError, LabelsError, PackageError, UsageError
 from schemas.metadata import FILE, read_metadata
-from schemas.paths import AUDIO_FOLDER, unsafe_name
-from schemas.problems import Problem, Severity
+from schemas.paths import AUDIO_FOLDER, is_clutter, unsafe_name
+from schemas.problems import Severity
+from schemas.reasons import system_reason
 from schemas.tables import find_tables
 from tasks.new_files import new_file, require_free
 from tasks.progress import track
@@ -57,8 +58,9 @@ def pack_folder(folder: Path, target: Path, labels: Labels, *, overwrite: bool =
     Raises
     ------
     UsageError
-        The folder is a package already, the labels break the contract, or something lies at `target` that may not be
-        replaced.
+        The folder is a package already, or something lies at `target` that may not be replaced.
+    LabelsError
+        The labels break the contract.
     InputError
         There is no such folder, no sound in it, or a name in it that no package may hold.
     EnvironmentFault
@@ -90,14 +92,14 @@ def _find_sounds(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _walk(folder: Path) -> Iterable[Path]:
-    """Files below a folder, hidden ones left out, by name."""
+    """Files below a folder by name, without hidden ones and what systems and office programs leave behind."""
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith(".") and not is_clutter(name))
 
 
 def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions.")
+    raise InputError(f"{error.filename}: the folder cannot be read ({system_reason(error)}). Check its permissions.")
 
 
 def _named(sounds: dict[str, Path]) -> dict[str, Path]:
@@ -137,22 +139,22 @@ def _table(names: Iterable[str], labels: Labels) -> bytes:
 
 
 def _check(table: bytes) -> None:
-    """Raise UsageError where the contract refuses what is said of the recordings, naming each fault once."""
+    """Raise LabelsError where the contract refuses what is said of the recordings, naming each fault once."""
     try:
         _, problems = read_metadata(table)
     except PackageError as error:
         problems = list(error.problems)
+    # What is said is said of every row, and stands in no file yet.
     faults = {
-        (problem.rule, problem.column): f"{_said(problem)}: {problem.message} {problem.remedy}"
-        for problem in problems
+        (problem.rule, problem.column): problem.model_copy(
+            update={"file": None, "row": None, "more": 0, "more_rows": ()}
+        )
+        for problem in reversed(problems)
         if problem.severity is Severity.ERROR
     }
     if faults:
-        raise UsageError("; ".join(faults.values()))
-
-
-def _said(problem: Problem) -> str:
-    return f"{problem.column}" if problem.value is None else f"{problem.column} = {problem.value!r}"
+        told = list(reversed(faults.values()))
+        raise LabelsError("; ".join(map(str, told)), told)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -168,7 +170,7 @@ def _copy(archive: zipfile.ZipFile, name: str, path: Path) -> None:
             with archive.open(entry, "w") as goal:
                 shutil.copyfileobj(source, goal, 1 << 20)
     except PermissionError as error:
-        raise InputError(f"{path}: the file cannot be read ({error.strerror}). Check its permissions.") from error
+        raise InputError(f"{path}: the file cannot be read ({system_reason(error)}). Check its permissions.") from error
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

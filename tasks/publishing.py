@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from schemas.references import (
     Stage,
     Verdict,
 )
+from schemas.rules import breaks_only_the_contract
 from tasks import keys
 from tasks.engine_names import engine_name
 from tasks.gate import still_stands
@@ -147,9 +149,10 @@ def _verdict_rows(store: ObjectStore, asset: AssetResult, run: Run) -> list[dict
 def _summary(manifest: Manifest, report: str) -> str:
     quality, assets = manifest.quality, manifest.result.assets
     head = [
-        f"# {manifest.package.name}: {quality.verdict.replace('_', ' ')}",
+        f"# {html.escape(manifest.package.name, quote=False)}: {quality.verdict.replace('_', ' ')}",
         "",
-        f"{quality.clips} clips: {quality.ok} good, {quality.warned} with a note, {quality.quarantined} held back."
+        f"{quality.clips} clips: {quality.ok} good, {quality.warned} with a note, {quality.quarantined} held back"
+        + (f", {quality.broken} with a fault in the table or the package." if quality.broken else ".")
         + (" Synthetic: proves the path, not the performance." if quality.synthetic else ""),
         "",
     ]
@@ -159,7 +162,11 @@ def _summary(manifest: Manifest, report: str) -> str:
         "|---|---|---|---|---|---|---|---|",
         *(_summary_row(asset) for asset in assets),
     ]
-    remedies = [f"- {problem}" for problem in quality.problems[:10]] if quality.verdict is Verdict.REJECTED else []
+    remedies = (
+        [f"- {html.escape(str(problem), quote=False)}" for problem in quality.problems[:10]]
+        if quality.verdict is Verdict.REJECTED
+        else []
+    )
     return "\n".join([*head, *(table if assets else []), *remedies, "", f"Report: `{report}`"])
 
 
@@ -185,12 +192,13 @@ def describe_result(
 ) -> OnboardResult:
     """What `alp onboard --json` prints of a run."""
     table = open_store(run.store).get_frame(quality.quality_key)
+    broken = table["reasons"].map(breaks_only_the_contract).astype(bool)
     return OnboardResult(
         customer=run.customer,
         package=run.package_id,
         run_id=run.run_id,
         verdict=quality.verdict,
-        quarantined=tuple(table.loc[table["verdict"] == "reject", "clip_id"].astype(str)),
+        quarantined=tuple(table.loc[(table["verdict"] == "reject") & ~broken, "clip_id"].astype(str)),
         reused=tuple(reused),
         assets=tuple(assets),
     )

@@ -9,11 +9,13 @@ checked. A *clip* here is one row of the table with its file, before it is cut i
 - per package: accepted, accepted with quarantine, or rejected. `bad_input` says that the contract itself is
   broken, so that nothing of the package may be filed.
 
-Memory holds the samples of as many clips as there are threads, however large the package.
+Memory holds the samples of as many clips as there are threads, however large the package, and of a long recording a
+block at a time.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,24 +28,29 @@ from engines.quality import RECORDING_ID_DIGITS
 from engines.sound_typing import SoundTyping
 from schemas.errors import PackageError
 from schemas.machine_types import MachineTypes, load_machine_types
-from schemas.metadata import FILE, QA_COLUMNS, empty_metadata, read_metadata
+from schemas.metadata import FILE, QA_COLUMNS, empty_metadata, read_metadata, regions_fault
 from schemas.paths import AUDIO_FOLDER, unsafe_clip_path
-from schemas.problems import Problem, Severity, shorten
+from schemas.problems import MAX_LISTED, Problem, Severity, shorten, stand_for
 from schemas.references import AssetIntake, QualityReport, Verdict
-from schemas.rules import RULES, report
+from schemas.rules import RULES, breaks_only_the_contract, printable, report
 from schemas.settings import OnboardSettings, QaLimits, StandardizeSettings
-from schemas.tables import find_tables
+from schemas.tables import find_lost_table, find_tables
+from tasks.advice import advise, ask
 from tasks.clips import AssetKey, Clip, ClipVerdict
 from tasks.comparisons import compare_recordings, compare_sounds, compare_with_known, compare_within_assets
 from tasks.packages import PackageArchive
-from tasks.parallel import ordered_map
-from tasks.signals import Keep, check_signal, sensor_of, standard_form
+from tasks.parallel import give_back_freed_memory, ordered_map
+from tasks.signals import Keep, check_signal, sensor_of, some_seconds
 
-__all__ = ["AssetKey", "ClipVerdict", "Judgement", "judge"]
+__all__ = ["AssetKey", "ClipVerdict", "Judgement", "judge", "learnt_tests", "recordings_in"]
 
 Recordings = Mapping[AssetKey, frozenset[str]]
 """Recording ids by asset."""
+REGION_TOLERANCE_S = 0.1
+"""People write where a recording ends rounded to a tenth of a second."""
 _SHORTAGES = ("asset.normals", "asset.few_normals")
+LEAKS = frozenset({"clip.leak", "clip.near_leak", "clip.known_normal"})
+"""Rules by which the score of a test clip says nothing: its machine learnt that very recording."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,9 @@ class Judgement:
     """The table by `schemas.metadata`, qa_ columns filled. It keeps the strict contract unless `bad_input`."""
     quality: pd.DataFrame
     """One row a clip, indexed like `metadata`: clip_id, relative_path, machine_type, section_id, split, domain,
-    verdict, reasons (list of rule ids), sensor, and the measures of `engines.quality.SignalMeasures` (null where it
-    cannot be decoded) and of `tasks.clips.SoundMeasures` (null too where the waveform alone quarantined the clip)."""
+    verdict, reasons (list of rule ids), says_nothing (true of a test clip that was learnt from), sensor, and the
+    measures of `engines.quality.SignalMeasures` (null where it cannot be decoded) and of `tasks.clips.SoundMeasures`
+    (null too where the waveform alone quarantined the clip)."""
     problems: tuple[Problem, ...]
     verdict: Verdict
     bad_input: bool
@@ -78,6 +86,7 @@ class Judgement:
     def report(self, package_id: str, *, quality_key: str, metadata_key: str | None) -> QualityReport:
         """The judgement without its tables, which lie at the keys."""
         verdicts = self.quality["verdict"].value_counts()
+        broken = int(self.quality["reasons"].map(breaks_only_the_contract).sum())
         synthetic = self.metadata["synthetic"]
         return QualityReport(
             package_id=package_id,
@@ -86,7 +95,8 @@ class Judgement:
             clips=len(self.quality),
             ok=int(verdicts.get(ClipVerdict.OK, 0)),
             warned=int(verdicts.get(ClipVerdict.WARN, 0)),
-            quarantined=int(verdicts.get(ClipVerdict.REJECT, 0)),
+            quarantined=int(verdicts.get(ClipVerdict.REJECT, 0)) - broken,
+            broken=broken,
             synthetic=len(synthetic) > 0 and bool(synthetic.fillna(False).all()),
             assets=self.assets,
             problems=self.problems,
@@ -123,8 +133,10 @@ def judge(
     """
     settings = settings or OnboardSettings()
     known = known_normals or {}
+    types = load_machine_types() if machine_types is None else machine_types
     name, table, problems = _read_table(archive, settings, machine_types)
-    clips = _clips(table, settings.standardize, load_machine_types() if machine_types is None else machine_types)
+    headers = table.attrs.pop("headers", {})
+    clips = _clips(table, settings.standardize, types)
     problems += _match_files(clips, archive, name)
     broken = _is_broken([*archive.problems, *problems])
     check = partial(
@@ -135,29 +147,44 @@ def judge(
         sound_typing=sound_typing,
     )
     _check_signals(clips, check, progress or (lambda done: None), workers)
+    _check_regions(clips, table["anomaly_regions"])
     # Reading may have found more that is wrong with the archive.
     problems = _placed([*archive.problems, *problems], clips)
     compare_recordings(clips)
     compare_with_known(clips, known)
-    compare_sounds(clips, lambda clip: standard_form(clip, archive, settings).waveform, settings.qa, workers=workers)
+    compare_sounds(clips, partial(some_seconds, archive=archive, settings=settings), settings.qa, workers=workers)
     compare_within_assets(clips, settings.qa)
     bad_input = _is_broken(problems)
     intake = _intake(clips, known, not_normal or {}, settings.qa)
+    told = advise(clips, types)
     # The counts mean nothing until the table is mended, and the remedy would mislead.
-    shortages = [] if bad_input else _name_shortages(intake.values(), settings.qa)
     if not bad_input:
+        told += _name_shortages(intake.values(), settings.qa)
+        learnt = [key for key, asset in intake.items() if asset.target]
+        told += ask(learnt, known, types, has_noise=bool(table["supp_type"].eq("noise").any()))
         _hold_back_refused(clips, intake)
+    verdict = _package_verdict(clips, bad_input)
+    everything = [*problems, *(problem for clip in clips for problem in clip.problems), *told]
     return Judgement(
         metadata=_with_measures(table, clips),
         quality=_quality_table(clips, table),
-        problems=tuple(shorten([*problems, *(problem for clip in clips for problem in clip.problems), *shortages])),
-        verdict=_package_verdict(clips, bad_input),
+        problems=tuple(_under_headers(shorten(everything), headers)),
+        verdict=verdict,
         bad_input=bad_input,
-        assets=tuple(intake.values()),
+        assets=tuple(_refuse(intake.values()) if verdict is Verdict.REJECTED else intake.values()),
     )
 
 
 # --- the table and its files ------------------------------------------------------------------------------------
+
+
+def _under_headers(problems: Iterable[Problem], headers: Mapping[str, str]) -> list[Problem]:
+    """The problems with what the package's own table calls their columns."""
+    own = {column: printable(header) for column, header in headers.items() if header != column}
+    return [
+        problem.model_copy(update={"header": own[problem.column]}) if problem.column in own else problem
+        for problem in problems
+    ]
 
 
 def _read_table(
@@ -167,16 +194,21 @@ def _read_table(
     limits = settings.archive
     name, *others = find_tables(archive.names) or [FILE]
     if name not in archive.names:
-        return name, empty_metadata(), [report("table.missing", file=FILE)]
-    problems = [report("table.several", file=name, others=", ".join(others))] if others else []
+        rule, found = find_lost_table(archive.names)
+        file = archive.path.name if rule == "table.alone" else found or FILE
+        return name, empty_metadata(), [report(rule, file=file, found=found)]
+    problems = [report("table.several", file=name, table=name, others=", ".join(others))] if others else []
     if archive.size(name) > limits.max_table_bytes:
         return name, empty_metadata(), [*problems, report("table.bytes", file=name, limits=limits)]
     try:
-        data = archive.read(name)
+        content = [archive.read(name)]
     except PackageError:
         return name, empty_metadata(), problems  # the archive's own problems name it
     try:
-        table, found = read_metadata(data, name=name, machine_types=machine_types, limits=limits)
+        # Handed over, not shared, so that the bytes can go as soon as they are read.
+        table, found = read_metadata(content.pop(), name=name, machine_types=machine_types, limits=limits)
+        # A table of its largest size leaves holes that nothing small fills: what comes next would stand on top of them.
+        give_back_freed_memory()
     except PackageError as error:
         return name, empty_metadata(), [*problems, *error.problems]
     return name, table, [*problems, *found]
@@ -196,30 +228,76 @@ def _clips(table: pd.DataFrame, standardize: StandardizeSettings, machine_types:
     ]
 
 
+def recordings_in(archive: PackageArchive) -> int:
+    """How many recordings there are to judge, as far as names tell before the table is read."""
+    return sum(name.startswith(AUDIO_FOLDER) for name in archive.names)
+
+
 def _match_files(clips: list[Clip], archive: PackageArchive, table_name: str) -> list[Problem]:
-    """Tie rows and files together; files that are not there, and files that no row names."""
+    """Tie rows and files together; files that are not there or lie elsewhere, and files that no row names."""
     names = set(archive.names)
-    spelt = {name.casefold(): name for name in names}
-    problems = []
     for clip in clips:
         clip.file_is_there = clip.path in names
-        # A path that is itself at fault, or that the archive refused, already has its own words.
-        if clip.file_is_there or clip.path in archive.refused or unsafe_clip_path(clip.path):
-            continue
-        near = spelt.get(clip.path.casefold())
-        hint = f" It holds {near}, which differs in upper and lower case." if near else ""
-        row, path = clip.row, clip.path
-        place = {"file": table_name, "row": row, "column": "relative_path"}
-        problems.append(report("file.missing", **place, value=path, hint=hint))
-    listed = {clip.path for clip in clips}
-    unlisted = sorted(name for name in names - listed if name.startswith(AUDIO_FOLDER))
-    return problems + [report("file.unlisted", file=name) for name in unlisted if clips]
+    # A path that is itself at fault, or that the archive refused, already has its own words.
+    refused = archive.refused
+    lost = [
+        clip
+        for clip in clips
+        if not clip.file_is_there and clip.path not in refused and unsafe_clip_path(clip.path) is None
+    ]
+    unlisted = names.difference(clip.path for clip in clips)
+    found = _find_elsewhere(lost, unlisted)
+    problems = _name_lost(lost, found, table_name)
+    unlisted -= set(found.values())
+    nameless = [report("file.unlisted", file=name) for name in sorted(unlisted) if name.startswith(AUDIO_FOLDER)]
+    return [*problems, *shorten(nameless)] if clips else problems
+
+
+def _find_elsewhere(lost: Iterable[Clip], unlisted: Iterable[str]) -> dict[str, str]:
+    """Where files that the table seeks lie instead, by the table's path: spelt in another case, or in another folder
+    where one file alone has that name and one row alone seeks it."""
+    lost = list(lost)
+    sought = Counter(_file_name(clip.path) for clip in lost)
+    by_spelling = {name.casefold(): name for name in unlisted}
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for name in unlisted:
+        by_name[_file_name(name)].append(name)
+    found = {}
+    for clip in lost:
+        name = _file_name(clip.path)
+        alike = by_name.get(name, [])
+        near = by_spelling.get(clip.path.casefold()) or (alike[0] if len(alike) == sought[name] == 1 else None)
+        if near:
+            found[clip.path] = near
+    return found
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/")[2].casefold()
+
+
+def _name_lost(lost: Iterable[Clip], found: Mapping[str, str], table_name: str) -> list[Problem]:
+    """The rows whose file is not where they say, by where it lies; of very many the last stands for the others."""
+    groups: defaultdict[str, list[Clip]] = defaultdict(list)
+    for clip in lost:
+        near = found.get(clip.path)
+        rule = "file.missing" if near is None else "file.elsewhere" if near.startswith(AUDIO_FOLDER) else "file.outside"
+        groups[rule].append(clip)
+    problems = []
+    for rule, rows in groups.items():
+        for clip in rows[:MAX_LISTED]:
+            facts = {} if rule == "file.missing" else {"near": found[clip.path]}
+            place = {"file": table_name, "row": clip.row, "column": "relative_path"}
+            problems.append(report(rule, **place, value=clip.path, **facts))
+        if others := rows[MAX_LISTED:]:
+            problems[-1] = stand_for(problems[-1], (clip.row for clip in others), len(others))
+    return sorted(problems, key=lambda problem: problem.row or 0)
 
 
 def _placed(problems: list[Problem], clips: list[Clip]) -> list[Problem]:
     """The problems with the clip they are about, which hears of it."""
     by_row = {clip.row: clip for clip in clips}
-    by_path = {clip.path: clip for clip in clips}
+    by_path = {printable(clip.path): clip for clip in clips}
     placed = []
     for problem in problems:
         clip = by_row.get(problem.row) if problem.row is not None else by_path.get(problem.file or "")
@@ -242,6 +320,17 @@ def _check_signals(
     readable = [clip for clip in clips if clip.file_is_there]
     for _ in ordered_map(check, readable, workers=workers):
         progress(1)
+
+
+def _check_regions(clips: Iterable[Clip], regions: pd.Series) -> None:
+    """Note good clips whose anomalous stretches reach beyond their end."""
+    for clip, text in zip(clips, regions, strict=True):
+        if clip.measures is None or not isinstance(text, str) or regions_fault(text) is not None:
+            continue
+        end_s = max(end for _, end in json.loads(text))
+        if clip.is_good and end_s > clip.measures.duration_s + REGION_TOLERANCE_S:
+            facts = {"column": "anomaly_regions", "value": text}
+            clip.add("clip.regions_beyond", measured=end_s, duration=clip.measures.duration_s, **facts)
 
 
 # --- what becomes of it -----------------------------------------------------------------------------------------
@@ -301,11 +390,12 @@ def _name_shortages(intake: Iterable[AssetIntake], qa: QaLimits) -> list[Problem
 
 def _name_shortage(asset: AssetIntake, qa: QaLimits) -> Problem:
     needed, recommended = _SHORTAGES
-    wanted = qa.recommended_normals if asset.accepted else qa.min_normals
+    enough = asset.normals >= qa.min_normals
+    wanted = qa.recommended_normals if enough else qa.min_normals
     return report(
-        recommended if asset.accepted else needed,
+        recommended if enough else needed,
         limits=qa,
-        asset=f"{asset.machine_type}/{asset.section_id}",
+        asset=f"{asset.machine_type} {asset.section_id}",
         measured=asset.normals,
         missing=wanted - asset.normals,
         recommended=qa.recommended_normals,
@@ -318,6 +408,11 @@ def _hold_back_refused(clips: list[Clip], intake: Mapping[AssetKey, AssetIntake]
     for clip in clips:
         if clip.asset in refused:
             clip.breaches.append("asset.normals")
+
+
+def _refuse(assets: Iterable[AssetIntake]) -> list[AssetIntake]:
+    """The assets of a package of which nothing is filed."""
+    return [asset.model_copy(update={"accepted": False}) for asset in assets]
 
 
 def recount(
@@ -340,6 +435,9 @@ def recount(
         key = (asset.machine_type, asset.section_id)
         known, spoilt = known_normals.get(key, nothing), not_normal.get(key, nothing)
         assets.append(asset.model_copy(update=_count_normals(told.get(key, []), known, spoilt, qa)))
+    accepted = {(asset.machine_type, asset.section_id) for asset in assets if asset.accepted}
+    if found.bad_input or accepted.isdisjoint(zip(good["machine_type"], good["section_id"], strict=True)):
+        assets = _refuse(assets)
     same_assets = all(now.accepted == before.accepted for now, before in zip(assets, found.assets, strict=True))
     if not same_assets or _known_now(good, known_normals) != _known_then(good):
         return None
@@ -356,6 +454,16 @@ def _good_clips(quality: pd.DataFrame) -> pd.DataFrame:
     ]
     good = quality[pd.Series(in_order, index=quality.index, dtype=bool) & quality["content_sha256"].notna()]
     return good.assign(recording_id=good["content_sha256"].str[:RECORDING_ID_DIGITS])
+
+
+def learnt_tests(quality: pd.DataFrame) -> frozenset[str]:
+    """Ids of the recordings among a package's test clips that their machine learnt from, also re-encoded or cut: rows
+    of a judged table with these ids belong in no figure.
+
+    quality: the table of measures, as `Judgement.quality` or quality.parquet holds it.
+    """
+    leaks = quality["split"].eq("test") & quality["reasons"].map(lambda reasons: not LEAKS.isdisjoint(reasons))
+    return frozenset(quality.loc[leaks.astype(bool), "content_sha256"].dropna().str[:RECORDING_ID_DIGITS])
 
 
 def _known_now(good: pd.DataFrame, known: Recordings) -> set[str]:
@@ -385,7 +493,9 @@ _MEASURE_DTYPES = {
     "channels": "Int64",
     "rms": "Float64",
     "ac_rms": "Float64",
+    "heard_rms": "Float64",
     "peak": "Float64",
+    "over_range_ratio": "Float64",
     "clipping_ratio": "Float64",
     "flat_top_ratio": "Float64",
     "bits_used": "Float64",
@@ -419,6 +529,9 @@ def _quality_table(clips: list[Clip], table: pd.DataFrame) -> pd.DataFrame:
     quality = table[["clip_id", "relative_path", "machine_type", "section_id", "split", "domain"]].copy()
     quality["verdict"] = pd.Series([clip.verdict.value for clip in clips], index=table.index, dtype="string")
     quality["reasons"] = pd.Series([clip.reasons for clip in clips], index=table.index, dtype="object")
+    quality["says_nothing"] = pd.Series(
+        [not LEAKS.isdisjoint(clip.reasons) for clip in clips], index=table.index, dtype="bool"
+    )
     quality["sensor"] = pd.Series([clip.sensor for clip in clips], index=table.index, dtype="string")
     for part, dtypes in (("measures", _MEASURE_DTYPES), ("sound", _SOUND_DTYPES)):
         found = [getattr(clip, part) for clip in clips]

@@ -15,15 +15,21 @@ from prefect import task
 from schemas.machine_types import load_machine_types
 from schemas.references import Asset, Dataset, Package, QualityReport, Run
 from tasks import keys, ledger
-from tasks.audio import decode
 from tasks.corrections import standing_corrections
 from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.parallel import ordered_map
 from tasks.progress import track
 from tasks.runs import digest
-from tasks.signals import sensor_of, to_standard
-from tasks.standard_clips import Segment, StandardClips, stored_segments
+from tasks.signals import opened, sensor_of, to_standard
+from tasks.standard_clips import (
+    Segment,
+    StandardClips,
+    package_lock,
+    remove_unneeded,
+    stored_keys,
+    stored_segments,
+)
 from tasks.store import ObjectStore, open_store
 
 
@@ -50,18 +56,54 @@ def find_filed(store: ObjectStore, package: Package, run: Run) -> FiledPackage |
 
 @task(name="File the good clips in standard form", task_run_name="File the good clips of {package.name}")
 def file_package(package: Package, quality: QualityReport, run: Run) -> Dataset:
-    """Standardize and store every clip the gate let through, then the package's tables."""
+    """Standardize and store every clip the gate let through, then the package's tables.
+
+    Under the package's lock, so that two runs of one package both end with all of its objects there, and none besides.
+    """
     store = open_store(run.store)
-    home = keys.package(package.customer, package.package_id, "metadata.parquet")
-    filed = find_filed(store, package, run)
-    if filed is not None and _holds_the_same(filed, quality):
-        return Dataset(
-            package_id=package.package_id,
-            metadata_key=home,
-            reused=True,
-            segments=len(store.get_frame(home)),
-            assets=(),
-        )
+    with package_lock(store, package):
+        before = _filed_segments(store, package)
+        filed = find_filed(store, package, run)
+        if filed is not None and _holds_the_same(filed, quality):
+            dataset = _reuse(store, package, before, run)
+        else:
+            dataset = _file(store, package, quality, run)
+        # A run that began before may still read what was filed until now.
+        remove_unneeded(store, package, set(before["audio"]))
+    return dataset
+
+
+def _filed_segments(store: ObjectStore, package: Package) -> pd.DataFrame:
+    home = _home(package)
+    return store.get_frame(home) if store.exists(home) else pd.DataFrame(columns=["audio"])
+
+
+def _home(package: Package) -> str:
+    return keys.package(package.customer, package.package_id, "metadata.parquet")
+
+
+def _reuse(store: ObjectStore, package: Package, segments: pd.DataFrame, run: Run) -> Dataset:
+    """The package as it lies filed in `segments`; objects that are gone are made anew."""
+    there = stored_keys(store, package)
+    gone = segments[~segments["audio"].isin(there)].drop_duplicates("relative_path")
+    if len(gone):
+        again = _standardize_again(store, package, gone.to_dict("records"), run)
+        made = {(path, segment["segment"]): segment["audio"] for path, own in again.items() for segment in own}
+        places = zip(segments["relative_path"], segments["segment"], segments["audio"], strict=True)
+        audio = [made.get((path, number), key) for path, number, key in places]
+        store.put_frame(_home(package), segments.assign(audio=audio))
+        note(f"{len(gone)} recordings standardized again: their objects were gone")
+    return Dataset(
+        package_id=package.package_id,
+        metadata_key=_home(package),
+        reused=gone.empty,
+        segments=len(segments),
+        assets=(),
+    )
+
+
+def _file(store: ObjectStore, package: Package, quality: QualityReport, run: Run) -> Dataset:
+    home = _home(package)
     good = store.get_frame(str(quality.metadata_key))
     segments = _file_clips(store, package, good, run)
     note(f"{len(good)} recordings filed as {len(segments)} segments")
@@ -125,8 +167,9 @@ def _standardize_again(
 
         def store_one(row: dict[Hashable, object]) -> str:
             name = str(row["relative_path"])
-            audio = decode(archive.read(name), run.settings.qa, name=name)
-            clips.add(name, to_standard(audio, sensor=sensor_of(row["sensor"]), rate=rates[str(row["machine_type"])]))
+            with opened(name, archive, run.settings.qa) as audio:
+                rate = rates[str(row["machine_type"])]
+                clips.add(name, to_standard(audio, sensor=sensor_of(row["sensor"]), rate=rate))
             return name
 
         names = []
@@ -142,7 +185,11 @@ def _sample_rates(run: Run) -> dict[str, int]:
 
 
 def _describe_segment(row: Mapping[Hashable, object], segment: Segment) -> dict[str, object]:
-    """A segment's row of the package's table: its recording's row, cut to it."""
+    """A segment's row of the package's table: its recording's row, cut to it.
+
+    The label stays the recording's, which is judged as a whole: a segment of an anomalous recording that marks its
+    stretches is itself anomalous only where `anomaly_regions` is not `[]`.
+    """
     start_s, stop_s = float(str(segment["start_s"])), float(str(segment["stop_s"]))
     supp_type = row["supp_type"]
     return {
@@ -162,9 +209,9 @@ def cut_regions(regions: object, start_s: float, stop_s: float) -> str | None:
     inside = [
         [round(max(begin, start_s) - start_s, 6), round(min(end, stop_s) - start_s, 6)]
         for begin, end in json.loads(regions)
-        if begin < stop_s and end > start_s
     ]
-    return json.dumps(inside)
+    # After rounding: a stretch of less than a microsecond is none.
+    return json.dumps([[begin, end] for begin, end in inside if begin < end])
 
 
 @task(name="Join the assets' ledgers", task_run_name="Enter {package.name} in the ledgers")

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from schemas.errors import UsageError
-from schemas.forms import RecordingForm, built_in_forms
-from schemas.machine_types import fold, load_machine_types, spelling_index
+from schemas.forms import RecordingForm
+from schemas.machine_types import MachineTypes, fold, load_machine_types, spelling_index
 from schemas.settings import Language
 
 REQUIRED = ("relative_path", "machine_type", "section_id", "confirmed_normal")
@@ -76,9 +76,11 @@ class Column:
 class FormText:
     """The form of some machine types in one language."""
 
-    def __init__(self, machine_types: Sequence[str], language: Language) -> None:
+    def __init__(self, spellings: Sequence[str], language: Language, types: MachineTypes | None = None) -> None:
+        """`spellings` of machine types, of `types` (default: the built-in ones); all of them where none is named."""
         self.language = language
-        self.machine_types = resolve_types(machine_types)
+        self._types = types or load_machine_types()
+        self.machine_types = resolve_types(spellings, self._types)
 
     def say(self, key: str, /, **facts: object) -> str:
         """A sentence of `texts.yaml`."""
@@ -86,12 +88,12 @@ class FormText:
 
     def name(self, machine_type: str) -> str:
         """The machine type as the reader calls it."""
-        kind = load_machine_types()[machine_type]
+        kind = self._types[machine_type]
         return (kind.ko if self.language == "ko" else None) or kind.en
 
     def pages(self) -> list[MachinePage]:
         """A page a machine type."""
-        return [self._page(built_in_forms()[machine_type]) for machine_type in self.machine_types]
+        return [self._page(self._types[machine_type].recording_form) for machine_type in self.machine_types]
 
     def columns(self) -> list[Column]:
         """The columns of the table, in order."""
@@ -100,7 +102,8 @@ class FormText:
     def examples(self) -> list[dict[str, str]]:
         """A normal, a noise-only and two test recordings of the first machine type, by column."""
         first = self.machine_types[0]
-        varying = next((column for column in built_in_forms()[first].varies if column in _load()["values"]), None)
+        varying = self._types[first].recording_form.varies[0]
+        levels = self._values(varying, first)
         common = {
             "machine_type": self.name(first),
             "section_id": "01",
@@ -117,15 +120,15 @@ class FormText:
             {"confirmed_normal": yes, "split": train},
             {"confirmed_normal": yes, "split": extra, "supp_type": self._choices("supp_type")[0]},
             {"confirmed_normal": yes, "split": test, "label": normal},
-            {"split": test, "label": anomaly},
+            {"split": test, "label": anomaly, "anomaly_type": self.say("example.anomaly_type")},
         ]
         for number, row in enumerate(rows, start=1):
             row |= common | {
                 "relative_path": f"audio/{first}_01_{number:03d}.wav",
                 "recorded_at": f"2026-03-02 09:{25 + 5 * number}",
             }
-            if varying and "supp_type" not in row:
-                row[varying] = _load()["values"][varying][self.language][min(number - 1, 2)]
+            if levels and "supp_type" not in row:
+                row[varying] = levels[min(number, len(levels)) - 1]
         return rows
 
     def checklist(self) -> list[str]:
@@ -169,7 +172,7 @@ class FormText:
             for name, span in spans.items()
             for end, value in zip(_ENDS, span, strict=True)
         }
-        machine = {key: text[self.language] for key, text in _load()["machines"][form.machine_type].items()}
+        machine = {key: text[self.language] for key, text in _machine(form.machine_type).items() if key != "values"}
         varies = _load()["joint"][self.language].join(_load()["varies"][c][self.language] for c in form.varies)
         return {**numbers, **ends, **machine, "varies": varies}
 
@@ -179,28 +182,46 @@ class FormText:
             return Column(name, title, hint, [self.name(kind) for kind in self.machine_types])
         if name in _CHOICES:
             return Column(name, title, hint, self._choices(name))
-        values = _load()["values"].get(name)
-        return Column(name, title, hint, values[self.language] if values else (), strict=False)
+        offered = dict.fromkeys(value for kind in self.machine_types for value in self._values(name, kind))
+        return Column(name, title, hint, tuple(offered), strict=False)
+
+    def _values(self, column: str, machine_type: str) -> Sequence[str]:
+        """How the settings of a machine are called in a column; nothing where the column is free."""
+        own = _machine(machine_type).get("values", {})
+        return tuple((own.get(column) or _load()["values"].get(column) or {}).get(self.language, ()))
 
     def _choices(self, column: str) -> tuple[str, ...]:
         return _CHOICES[column][self.language]
+
+
+def column_titles(language: Language) -> Mapping[str, str]:
+    """What the form calls the columns of the table."""
+    return {name: texts[language] for name, texts in _load()["columns"].items()}
 
 
 _STEPS = ("normal", "noise", "levels", "microphone", "tests", "device")
 _ENDS = ("low", "high")
 
 
-def resolve_types(spellings: Sequence[str]) -> tuple[str, ...]:
-    """Ids of the machine types that have a form, each once, by any of their spellings; all of them for none.
+def resolve_types(spellings: Sequence[str], types: MachineTypes) -> tuple[str, ...]:
+    """Ids of machine types, each once, by any of their spellings; all of them for none.
 
     Raises UsageError where one is not known.
     """
-    forms, known = built_in_forms(), spelling_index(load_machine_types())
-    ids = [known.get(fold(spelling), "") for spelling in spellings]
-    for spelling, found in zip(spellings, ids, strict=True):
-        if found not in forms:
-            raise UsageError(f"there is no form for machine type {spelling!r}; there is one for {', '.join(forms)}")
-    return tuple(dict.fromkeys(ids)) or tuple(kind for kind in load_machine_types() if kind in forms)
+    known = spelling_index(types)
+    for spelling in spellings:
+        if fold(spelling) not in known:
+            raise UsageError(
+                f"there is no form for machine type {spelling!r}; there is one for {', '.join(types)}. Another type is"
+                " described in a YAML file: --types FILE"
+            )
+    return tuple(dict.fromkeys(known[fold(spelling)] for spelling in spellings)) or tuple(types)
+
+
+def _machine(machine_type: str) -> Mapping[str, Any]:
+    """What the texts say of a machine type; of one that they do not know, what holds of any."""
+    machines: Mapping[str, Any] = _load()["machines"]
+    return dict(machines.get(machine_type, machines["general"]))
 
 
 def _keys(prefix: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import UsageError
+from schemas.machine_types import MachineTypes
 from schemas.settings import Language
 from tasks.forms.content import FormText
 from tasks.forms.page import render_page
@@ -13,13 +14,21 @@ from tasks.forms.workbook import write_workbook
 from tasks.new_files import new_file, require_free
 
 
-def write_form(target: Path, machine_types: Sequence[str], *, language: Language, overwrite: bool = False) -> FormText:
-    """Write the form of some machine types, or of all where none is named; .xlsx or .html, as the name ends.
+def write_form(
+    target: Path,
+    spellings: Sequence[str],
+    *,
+    language: Language,
+    types: MachineTypes | None = None,
+    overwrite: bool = False,
+) -> FormText:
+    """Write the form of some machine types of `types` (default: the built-in ones), or of all where none is named;
+    .xlsx or .html, as the name ends.
 
-    Raises UsageError where a type has no form, the ending is another, or something lies there that may not be
+    Raises UsageError where a type is not known, the ending is another, or something lies there that may not be
     replaced; EnvironmentFault where it cannot be written.
     """
-    form = FormText(machine_types, language)
+    form = FormText(spellings, language, types)
     ending = target.suffix.lower()
     if ending not in (".xlsx", ".html"):
         raise UsageError(f"{target}: the form is written as .xlsx or .html; give it a name that ends so")

@@ -7,6 +7,9 @@ no links. Sheets other than `metadata` begin with a title, so that ingest never 
 from __future__ import annotations
 
 import io
+import math
+import re
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,19 +19,30 @@ LAST_ROW = 5000
 """Down to here cells offer their choices; a table may be longer."""
 
 _INK, _MUTED, _RULE, _SHADE, _MARK = "1B2530", "566270", "C9D1D8", "EEF1F3", "FFF4D6"
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_MOMENTS = re.compile(rb"<dcterms:(created|modified)\b.*?</dcterms:\1>", re.DOTALL)
 _MAX_INLINE_LIST = 255
 """Characters of a list of choices that a cell can carry by itself."""
+_RULED_ROWS = 30
+"""Empty rows of the table that have lines, so that they are on the paper where it is filled in by hand."""
 _WIDTHS = {
-    "relative_path": 28,
-    "machine_type": 14,
-    "section_id": 12,
-    "confirmed_normal": 14,
-    "confirmed_by": 20,
-    "recorded_at": 18,
-    "installation": 18,
-    "mic_direction": 18,
-    "operating_mode": 18,
+    "relative_path": 27,
+    "machine_type": 11,
+    "section_id": 9,
+    "confirmed_by": 17,
+    "recorded_at": 16,
+    "split": 12,
+    "label": 9,
+    "supp_type": 13,
+    "sensor": 11,
+    "speed_level": 9,
+    "load_level": 9,
+    "operating_mode": 13,
+    "mic_position_id": 9,
+    "mic_direction": 17,
+    "installation": 15,
 }
+_USUAL_WIDTH = 12
 
 
 def write_workbook(form: FormText) -> bytes:
@@ -46,6 +60,20 @@ def write_workbook(form: FormText) -> bytes:
     book.properties.title = ", ".join(page.title for page in form.pages())
     file = io.BytesIO()
     book.save(file)
+    return _timeless(file.getvalue())
+
+
+def _timeless(data: bytes) -> bytes:
+    """The workbook without the moments at which it and its parts were written: the same form is the same bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as written, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as timeless:
+        for name in written.namelist():
+            part = written.read(name)
+            if name == "docProps/core.xml":
+                part = _MOMENTS.sub(b"", part)
+            entry = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            timeless.writestr(entry, part)
     return file.getvalue()
 
 
@@ -112,6 +140,7 @@ def _fill(sheet: Any, row: int, texts: Sequence[str], kind: str, widths: Sequenc
     sheet.row_dimensions[row].height = lines * size * 1.45 + _PADDING[kind]
 
 
+_HANGUL, _LATIN, _FULL = 1.75, 0.95, 0.95
 _SIZES = {"title": 18, "section": 11, "head": 10, "step": 10, "plain": 10}
 _PADDING = {"title": 6, "section": 14, "head": 5, "step": 8, "plain": 3}
 
@@ -129,9 +158,12 @@ def _dress(cell: Any, kind: str, *, first: bool) -> None:
 
 
 def _lines(text: str, width: float) -> int:
-    """Lines that a text takes in a column of so many characters; Hangul is as wide as two, and words do not break."""
-    wide = sum(2 if ord(character) >= 0x1100 else 1 for character in text)
-    return max(1, -(-wide // max(1, int(width * 0.92))))
+    """Lines that a text takes in a column of so many digits of the default font, which is larger than the text's.
+
+    A Latin letter is hardly as wide as a digit, Hangul less than two; words do not break, so a line is not always full.
+    """
+    wide = sum(_HANGUL if ord(character) >= 0x1100 else _LATIN for character in text)
+    return max(1, math.ceil(wide / (width * _FULL)))
 
 
 # --- the table to fill in -------------------------------------------------------------------------------------------
@@ -139,14 +171,17 @@ def _lines(text: str, width: float) -> int:
 
 def _add_table(sheet: Any, form: FormText) -> None:
     """The header with a drop-down or a hint under each title, and nothing else: what is written here is data."""
-    for number, column in enumerate(form.columns(), start=1):
+    columns = form.columns()
+    for number, column in enumerate(columns, start=1):
         letter = _letter(number)
-        _dress_header(sheet.cell(1, number, column.header), required=column.required)
-        sheet.column_dimensions[letter].width = _WIDTHS.get(column.name, 13)
         # Text keeps 007 from becoming 7.
-        sheet.column_dimensions[letter].number_format = "yyyy-mm-dd hh:mm" if column.name == "recorded_at" else "@"
+        shown = "yyyy-mm-dd hh:mm" if column.name == "recorded_at" else "@"
+        sheet.column_dimensions[letter].number_format = shown
         sheet.add_data_validation(_validation(column, form, f"{letter}2:{letter}{LAST_ROW}"))
-    sheet.row_dimensions[1].height = 20
+        for row in range(2, 2 + _RULED_ROWS):
+            _dress_row(sheet.cell(row, number)).number_format = shown
+    _add_header(sheet, columns, row=1)
+    sheet.sheet_format.defaultRowHeight, sheet.sheet_format.customHeight = 20, True
     sheet.freeze_panes = "B2"
     sheet.print_title_rows = "1:1"
     _set_print(sheet, landscape=True)
@@ -155,26 +190,47 @@ def _add_table(sheet: Any, form: FormText) -> None:
 def _add_examples(sheet: Any, form: FormText) -> None:
     from openpyxl.styles import Alignment
 
-    columns = form.columns()
     rows = form.examples()
-    used = [column for column in columns if any(row.get(column.name) for row in rows)]
+    used = [column for column in form.columns() if any(row.get(column.name) for row in rows)]
     _dress(sheet.cell(1, 1, form.say("examples.title")), "section", first=True)
     sheet.cell(1, 1).alignment = Alignment(wrap_text=False)
+    _add_header(sheet, used, row=3)
     for number, column in enumerate(used, start=1):
-        _dress_header(sheet.cell(3, number, column.header), required=column.required)
-        sheet.column_dimensions[_letter(number)].width = _WIDTHS.get(column.name, 13)
         for offset, row in enumerate(rows, start=4):
-            sheet.cell(offset, number, row.get(column.name) or None)
+            _dress_row(sheet.cell(offset, number, row.get(column.name) or None))
     _set_print(sheet, landscape=True)
 
 
-def _dress_header(cell: Any, *, required: bool) -> None:
-    from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
+def _add_header(sheet: Any, columns: Sequence[Column], *, row: int) -> None:
+    """Titles of two lines at most, so that the table fits a page's width in letters that can be read."""
+    for number, column in enumerate(columns, start=1):
+        _dress_header(sheet.cell(row, number, column.header), required=column.required)
+        sheet.column_dimensions[_letter(number)].width = _WIDTHS.get(column.name, _USUAL_WIDTH)
+    sheet.row_dimensions[row].height = 32
 
-    cell.font = Font(name="Malgun Gothic", size=10, bold=True, color=_INK)
+
+def _dress_header(cell: Any, *, required: bool) -> None:
+    from openpyxl.styles import Alignment, PatternFill
+
+    _dress_row(cell)
+    cell.font = _font(bold=True)
     cell.fill = PatternFill("solid", fgColor=_MARK if required else _SHADE)
-    cell.border = Border(bottom=Side(style="thin", color=_RULE))
-    cell.alignment = Alignment(vertical="center")
+    cell.alignment = Alignment(vertical="center", wrap_text=True)
+
+
+def _dress_row(cell: Any) -> Any:
+    from openpyxl.styles import Border, Side
+
+    line = Side(style="thin", color=_RULE)
+    cell.font = _font()
+    cell.border = Border(left=line, right=line, bottom=line)
+    return cell
+
+
+def _font(*, bold: bool = False) -> Any:
+    from openpyxl.styles import Font
+
+    return Font(name="Malgun Gothic", size=10, bold=bold, color=_INK)
 
 
 def _validation(column: Column, form: FormText, cells: str) -> Any:
@@ -212,7 +268,7 @@ def _set_print(sheet: Any, *, landscape: bool) -> None:
     sheet.page_setup.fitToWidth = 1
     sheet.page_setup.fitToHeight = 0 if landscape else 1
     sheet.page_margins.left = sheet.page_margins.right = 0.5
-    sheet.page_margins.top = sheet.page_margins.bottom = 0.55
+    sheet.page_margins.top, sheet.page_margins.bottom, sheet.page_margins.footer = 0.55, 0.75, 0.3
     sheet.sheet_view.showGridLines = landscape
     sheet.oddFooter.right.text = "&A"
 

@@ -134,10 +134,11 @@ def _problem_group(problems: Sequence[Problem], say: Words) -> ProblemGroup:
     alike = len({problem.message for problem in problems}) == 1
     places = [
         Place(
-            where=problem.file or problem.clip_id or say("problems.everywhere"),
+            where=problem.file or problem.clip_id or say.subject(problem),
             row=problem.row,
             column=problem.column_name,
-            value=problem.value,
+            # What is counted over a machine or a package stands in the sentence, and is the value of nothing.
+            value=problem.value if problem.file or problem.clip_id else None,
             message=None if alike else say.message(problem),
         )
         for problem in problems[:MAX_PLACES]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from schemas.problems import MAX_LISTED, Severity
-from schemas.rules import RULES, Rule, quantity
+from schemas.rules import RULES, Rule, asked_for, quantity
 from schemas.settings import ArchiveLimits, QaLimits, Settings, StandardizeSettings
 from tasks.report.words import ELLIPSIS, Words, fill
 
@@ -97,7 +97,7 @@ def _limit(rule: Rule) -> float:
 def _say(rule: Rule, template: str) -> str:
     """A sentence of a rule with its default limit, and an ellipsis for what a check would measure."""
     facts = {name: ELLIPSIS for _, name, _, _ in string.Formatter().parse(rule.what + rule.remedy) if name}
-    facts["hint"] = ""
+    facts |= asked_for() | {"hint": ""}
     for _, name, form, _ in string.Formatter().parse(rule.what):
         if name == "limit":
             facts["limit"] = format(_limit(rule), form or "")

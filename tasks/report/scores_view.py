@@ -203,7 +203,7 @@ def describe_metrics(page: AssetPage, say: Words) -> dict[str, Any]:
         )
         if page.threshold.value != page.rule.clip_threshold
         else None,
-        "unwritten": [say.column(name) for name in CONDITION_COLUMNS if not page.context[name].notna().any()],
+        "unwritten": [say.condition(name) for name in CONDITION_COLUMNS if not page.context[name].notna().any()],
     }
 
 
@@ -247,7 +247,7 @@ def _condition_row(column: str, value: Any, rows: pd.DataFrame, learnt: pd.DataF
     high, anomaly = rows["high"], rows["label"] == "anomaly"
     named = column if column in ("domain", "anomaly_type") else None
     return ConditionRow(
-        condition=say(f"conditions.{named}") if named else say.column(column),
+        condition=say(f"conditions.{named}") if named else say.condition(column),
         value=say(f"domain.{value}") if column == "domain" else str(value),
         faults=int(anomaly.sum()),
         found=int((anomaly & high).sum()),

@@ -1,14 +1,16 @@
 """Every sentence of the pages in the reader's language, and numbers as people read them.
 
-`texts.yaml`, and each file of the folder `texts` beside it, holds up to three tables: `texts`, our own sentences by
-key; `phrases`, fixed English sentences of engines and metrics with their Korean; `rules`, the Korean of the rule table.
-No key stands in two files. Sentences that reach a page in finished English (a problem's message, a metric's note) are
-translated as a translation memory does it: the English template that made the sentence tells the facts in it, and the
-Korean template says them again. A sentence that no template knows stays English and is marked as such.
+`texts.yaml`, and each file of the folder `texts` beside it, holds up to four tables: `texts`, our own sentences by
+key; `phrases`, fixed English sentences of engines, metrics and errors with their Korean; `rules` and `reasons`, the
+Korean of the rule table and of its reasons. No key stands in two files. Sentences that reach a page in finished English
+(a problem's message, a metric's note) are translated as a translation memory does it: the English template that made
+the sentence tells the facts in it, and the Korean template says them again. A sentence that no template knows stays
+English and is marked as such.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -22,15 +24,19 @@ import yaml
 from schemas.machine_types import load_machine_types
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.problems import Problem
+from schemas.reasons import REASONS, SYSTEM_REASONS
 from schemas.rules import RULES, Rule
 from schemas.settings import Language
 from tasks.engine_names import engine_name
+from tasks.forms.content import column_titles
 
 DASH = "–"
 ELLIPSIS = "…"
 JOINT = "; "
 """Between the sentences of a reason."""
 
+_SYSTEM_SAYS = {os.strerror(code): key for code, key in SYSTEM_REASONS.items()}
+"""Reasons by the system's own English, which some sentences hold."""
 _COLUMN = re.compile(rf"\b({'|'.join(CONDITION_COLUMNS)})\b", re.ASCII)
 
 MAX_RUNS = 20
@@ -74,9 +80,9 @@ class Words:
 
     def _name_columns(self, sentence: str) -> str:
         """The sentence with condition columns by their name in the page's language, `속도` for `speed_level`."""
-        return _COLUMN.sub(lambda found: self.column(found[0]), sentence)
+        return _COLUMN.sub(lambda found: self.condition(found[0]), sentence)
 
-    def column(self, column: str) -> str:
+    def condition(self, column: str) -> str:
         """A condition column as people call it: `speed`, `속도`."""
         return self(f"criterion.{column}")
 
@@ -96,14 +102,20 @@ class Words:
         return korean["what"], korean["remedy"]
 
     def place(self, problem: Problem) -> str:
-        """Where a problem is: `metadata.csv, row 7, column label`; of one without a place, the whole package."""
+        """Where a problem is: `metadata.csv, row 7, column label`; of one without a place, what it is about."""
         parts = [problem.file or ""]
         if problem.row is not None:
             # No thousands separator: a line is looked up, not read.
             parts.append(self("place.row" if problem.is_in_table else "place.table_row", row=str(problem.row)))
         if problem.column:
             parts.append(self("place.column", column=problem.column_name))
-        return ", ".join(part for part in parts if part) or self("problems.everywhere")
+        return ", ".join(part for part in parts if part) or self.subject(problem)
+
+    def subject(self, problem: Problem) -> str:
+        """What a problem without a place is about: a machine, else the whole package."""
+        rule = RULES.get(problem.rule)
+        asset = ((rule and _facts_of(rule, problem)) or {}).get("asset", "")
+        return self.machine(*asset.split(" ", 1)) if " " in asset else self("problems.everywhere")
 
     def retell(self, problem: Problem) -> Problem:
         """The problem with its sentences in this language."""
@@ -124,11 +136,20 @@ class Words:
 
     def _fact(self, name: str, text: str) -> str:
         """A fact of a rule's sentence in the page's language, where it is words: a machine, a reason, a choice."""
-        if name == "asset" and "/" in text:
-            return self.machine(*text.split("/", 1))
+        if name == "asset" and " " in text:
+            return self.machine(*text.split(" ", 1))
+        if name == "column":
+            return self.column(text)
         if name in ("choices", "split"):
             return ", ".join(self._choice(each) for each in text.split(", "))
-        return self.translate(text).text if name in ("why", "hint", "delimiter") else text
+        if name in ("why", "delimiter"):
+            return _korean_reason(text)
+        return self.translate(text).text if name in ("hint", "level") else text
+
+    def column(self, name: str) -> str:
+        """A column as the form in the page's language calls it, its own name behind: `설비 번호(section_id)`."""
+        title = column_titles(self.language).get(name)
+        return f"{title}({name})" if title and self.language == "ko" else name
 
     def _choice(self, value: str) -> str:
         """A value of the form, its name in the page's language first: `팬(fan)`."""
@@ -142,6 +163,10 @@ class Words:
         name = getattr(kind, self.language, None) or machine_type
         return f"{name} {section_id}"
 
+    def stage(self, stage: str) -> str:
+        """A stage of an onboarding, which its JSON calls `qa`."""
+        return self(f"stage.{stage}")
+
     def engine(self, engine: str) -> str:
         """An engine as it stands in a table: `A`; `Ensemble`, `앙상블`."""
         key = f"engine.short.{engine}"
@@ -153,8 +178,23 @@ def _korean(sentence: str, *, across: bool) -> str | None:
     for phrase in _load()["phrases"]:
         facts = recover_facts(phrase["en"], sentence)
         if facts is not None and (across or not any(JOINT in fact for fact in facts.values())):
-            return fill(phrase["ko"], facts)
+            return fill(phrase["ko"], _with_korean_reason(facts))
     return None
+
+
+def _korean_reason(text: str) -> str:
+    """The Korean of a reason; what is none stays as it is."""
+    if text in _SYSTEM_SAYS:
+        return str(_load()["reasons"][_SYSTEM_SAYS[text]])
+    for key, template in REASONS.items():
+        facts = recover_facts(template, text)
+        if facts is not None:
+            return fill(_load()["reasons"][key], _with_korean_reason(facts))
+    return text
+
+
+def _with_korean_reason(facts: Mapping[str, str]) -> dict[str, str]:
+    return {name: _korean_reason(text) if name == "why" else text for name, text in facts.items()}
 
 
 def _each_korean(sentence: str) -> str | None:
@@ -206,14 +246,14 @@ def _template_pattern(template: str) -> re.Pattern[str]:
 
 @cache
 def _load() -> Mapping[str, Any]:
-    """The three tables of all files together."""
+    """The four tables of all files together."""
     home = resources.files("tasks.report")
     more = sorted((file for file in home.joinpath("texts").iterdir() if file.name.endswith(".yaml")), key=str)
-    tables: dict[str, Any] = {"texts": {}, "phrases": [], "rules": {}}
+    tables: dict[str, Any] = {"texts": {}, "phrases": [], "rules": {}, "reasons": {}}
     for file in (home.joinpath("texts.yaml"), *more):
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         tables["phrases"] += found.get("phrases", [])
-        for name in ("texts", "rules"):
+        for name in ("texts", "rules", "reasons"):
             if twice := tables[name].keys() & found.get(name, {}).keys():
                 raise ValueError(f"{file.name} says {sorted(twice)[0]!r} of {name} a second time")
             tables[name] |= found.get(name, {})
@@ -254,6 +294,14 @@ def size(n_bytes: int) -> str:
     if n_bytes < 1_000_000:
         return f"{n_bytes / 1e3:,.0f} kB"
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.2f} GB"
+
+
+def duration(hours: float) -> str:
+    """`14 s`, `23 min`, `3.2 h`: never nothing of something."""
+    seconds = 3600 * hours
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if hours < 1 else f"{hours:,.1f} h"
 
 
 def hertz(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from deployments import cli
+from tests.korean import english_in
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -31,6 +35,39 @@ def test_a_form_is_written_in_the_language_asked_for(alp: Alp, tmp_path: Path) -
     assert (tmp_path / "form.xlsx").read_bytes().startswith(b"PK")
     page = alp("form", "--out", "form.html", "--json", cwd=tmp_path)
     assert len(json.loads(page.stdout)["machine_types"]) == 8
+
+
+def test_a_type_of_one_s_own_gets_a_form(alp: Alp, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("mixer: {en: mixer, ko: 믹서, form: {levels: 2}}", encoding="utf-8")
+    done = alp("form", "믹서", "--types", "mine.yaml", "--lang", "ko", "--out", "form.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "믹서" in (tmp_path / "form.html").read_text(encoding="utf-8")
+    unknown = alp("form", "mixer", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "--types FILE" in unknown.stderr
+
+
+def test_everything_is_said_in_korean_when_asked(alp: Alp, recordings: Path, tmp_path: Path) -> None:
+    labels = ("--machine-type", "팬", "--section", "3", "--assume-normal")
+    (recordings / "memo.txt").write_text("x")
+    commands = (
+        ("form", "fan", "--out", "form.xlsx"),
+        ("pack", "normals", *labels),
+        ("pack", "normals", *labels),
+        ("pack", "normals", *labels[:-1]),
+        ("pack", "none", *labels),
+        ("pack", "normals", "--machine-type", "주전자", *labels[2:], "--overwrite"),
+        ("check", "normals.zip"),
+        ("check", "none.zip"),
+        ("form", "주전자", "--out", "x.xlsx"),
+    )
+    for command in commands:
+        done = alp(*command, "--lang", "ko", cwd=tmp_path)
+        said = done.stdout + done.stderr
+        given = (str(tmp_path), "normals.zip", "normals", "none.zip", "none", "form.xlsx", "memo.txt", "fan/3")
+        ours = ("--assume-normal", "--overwrite", "--types FILE", "--lang ko", str(cli.__file__), "check")
+        assert re.search("[가-힣]", said), command
+        assert english_in(said, *given, *ours) == [], command
 
 
 def test_a_folder_is_packed_and_the_package_passes_the_check(alp: Alp, recordings: Path) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
-from deployments.printing import print_error, print_problems
-from schemas.errors import InputError, UsageError
+from deployments.printing import print_check, print_error, print_problems
+from deployments.progress_bars import progress_bars
+from schemas.errors import InputError, LabelsError, UsageError
 from schemas.problems import Problem, shorten
+from schemas.references import QualityReport, Stage
 from schemas.rules import report
+from schemas.settings import Language, QaLimits
 from tasks.packages import open_package
+from tasks.packing import Labels, pack_folder
+from tasks.progress import track
 from tasks.report.words import Words
+from tests.korean import english_in
 
 
 @pytest.fixture
@@ -56,6 +64,103 @@ def test_text_of_a_package_acts_on_no_terminal(console: Console) -> None:
     hostile = report("cell.missing", file="[bold]a\x1b[2J.wav", column="[link=x]", value="[red]")
     print_problems(console, [hostile], Words("en"))
     assert "[bold]a\\x1b[2J.wav, column [link=x] = '[red]'" in printed(console)
+
+
+@pytest.mark.parametrize(
+    ("problem", "english", "korean"),
+    [
+        (
+            report("asset.few_normals", limits=QaLimits(), asset="fan 00", measured=3, missing=7),
+            "note fan 00 has 3 good normal recordings of its own; 10 are recommended.",
+            "참고 팬 00의 사용 가능한 정상 녹음이 3개입니다. 10개를 권장합니다.",
+        ),
+        (
+            report("clip.short", limits=QaLimits(), file="audio/a.wav", row=7, measured=0.25),
+            "held back audio/a.wav, row 7 of the table (0.25 s): The clip lasts 0.25 s, less than 1 s.",
+            "제외 audio/a.wav, 목록의 7행 (0.25 s): 녹음 길이가 0.25초로 1초보다 짧습니다.",
+        ),
+        (
+            report("cell.number", file="metadata.csv", row=7, column="snr_db", value="12 dB"),
+            "must be mended metadata.csv, row 7, column snr_db = '12 dB': The value is not a finite number.",
+            "고쳐야 함 metadata.csv, 7행, snr_db 열 = '12 dB': 숫자가 아닌 값입니다.",
+        ),
+    ],
+)
+def test_a_problem_reads_naturally_wherever_it_is(
+    console: Console, problem: Problem, english: str, korean: str
+) -> None:
+    print_problems(console, [problem], Words("en"))
+    print_problems(console, [problem], Words("ko"))
+    lines = printed(console).splitlines()
+    assert (lines[0], lines[2]) == (english, korean)
+
+
+def refused(**counts: int) -> QualityReport:
+    """A report of bad input."""
+    none = dict.fromkeys(("clips", "ok", "warned", "quarantined"), 0)
+    keys = {"package_id": "0", "quality_key": "", "metadata_key": None}
+    return QualityReport(
+        verdict="rejected", bad_input=True, synthetic=False, assets=(), problems=(), **keys, **{**none, **counts}
+    )
+
+
+def test_a_backslash_of_a_cell_is_shown_once(console: Console) -> None:
+    place = {"file": "a.csv", "row": 2, "column": "relative_path"}
+    print_problems(console, [report("row.path", **place, why="backslash", value="audio\\a.wav")], Words("en"))
+    assert "= 'audio\\a.wav': " in printed(console)
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+def test_a_package_s_own_name_acts_on_no_terminal(tmp_path: Path, console: Console, language: Language) -> None:
+    name = "\x1b]0;pwn\x07\x1b[31m[red]\u202e"
+    with pytest.raises(InputError) as missing_package:
+        open_package(tmp_path / name)
+    print_error(console, missing_package.value, Words(language))
+    print_check(console, name, refused(), Words(language))
+    told = printed(console)
+    assert told.count("\\x1b]0;pwn\\x07\\x1b[31m[red]\\u202e") == 2
+    assert "\x1b" not in told
+
+
+def test_table_faults_are_counted_apart_from_bad_recordings(console: Console) -> None:
+    print_check(console, "a.zip", refused(clips=11, ok=1, warned=1, broken=9), Words("ko"))
+    assert "녹음 11개: 양호 1개, 주의 1개, 제외 0개, 목록·패키지 오류 9개" in printed(console)
+
+
+def test_silence_is_called_so_and_not_minus_infinity(console: Console) -> None:
+    dead = report("clip.dead", limits=QaLimits(), file="audio/a.wav", measured_db=-math.inf, limit_db=-100)
+    print_problems(console, [dead], Words("en"))
+    print_problems(console, [dead], Words("ko"))
+    told = printed(console)
+    assert "as good as silent (digital silence, below -100 dBFS)" in told
+    assert "완전한 무음" in told
+    assert "inf" not in told
+
+
+def test_what_a_command_says_of_recordings_is_told_by_option_in_korean(tmp_path: Path, console: Console) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.wav").write_bytes(b"x")
+    with pytest.raises(LabelsError) as refused:
+        pack_folder(tmp_path / "a", tmp_path / "a.zip", Labels("주전자", "1", recorded_at="어제"))
+    assert refused.value.exit_code == 2
+    print_error(console, refused.value, Words("ko"))
+    said = printed(console)
+    assert "machine_type 열 = '주전자': 등록되지 않은 설비 종류입니다." in said
+    assert "recorded_at 열 = '어제'" in said
+    assert english_in(said) == []
+    assert [problem.row for problem in refused.value.problems] == [None, None]
+
+
+@pytest.mark.parametrize(("language", "label"), [("en", "Judging recordings"), ("ko", "녹음 검사")])
+def test_bars_speak_the_language_asked_for(language: Language, label: str) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with progress_bars(console, language), track("Judging recordings", total=3) as advance:
+        advance(3)
+    assert label in printed(console)
+
+
+def test_stages_that_served_again_are_named_in_korean() -> None:
+    assert [Words("ko").stage(stage) for stage in get_args(Stage)][:2] == ["접수", "품질 검사"]
 
 
 def test_an_error_without_problems_is_its_sentence(console: Console) -> None:

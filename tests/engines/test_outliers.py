@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from engines.outliers import LEAST_CLIPS, odd_levels, odd_profiles
+from engines.outliers import LEAST_CLIPS, NEIGHBOURS, TIMES_USUAL, odd_levels, odd_profiles
+from schemas.rules import RULES
 
 
 def profiles(count: int, *, spread_db: float = 0.5, seed: int = 0) -> np.ndarray:
@@ -65,3 +67,18 @@ def test_a_thousand_clips_go_in_chunks() -> None:
     among[700, :12] += 30
 
     assert np.flatnonzero(odd_profiles(among, 6.0)).tolist() == [700]
+
+
+def test_two_odd_ones_alike_do_not_vouch_for_each_other() -> None:
+    among = profiles(10)
+    among[[2, 7], 12:] += 25
+
+    assert np.flatnonzero(odd_profiles(among, 6.0)).tolist() == [2, 7]
+    assert np.flatnonzero(odd_levels(np.array([*np.full(8, -30.0), -50.0, -50.0]), 6.0)).tolist() == [8, 9]
+
+
+@pytest.mark.parametrize("rule", ["asset.odd_level", "asset.odd_spectrum"])
+def test_the_rule_says_from_how_many_on_and_how_far(rule: str) -> None:
+    assert f"from {LEAST_CLIPS} normals on" in RULES[rule].reason
+    assert f"the {NEIGHBOURS} nearest" in RULES[rule].what
+    assert f"{TIMES_USUAL:g} times what is usual" in RULES[rule].what

@@ -33,7 +33,7 @@ def test_the_power_of_a_tone_is_that_of_a_tone_whatever_the_length(seconds: floa
     found = spectrum(tone(1_000, 0.5, rate=8_000, seconds=seconds), 8_000)
 
     assert found.total == pytest.approx(0.125, rel=0.02)
-    assert found.between(990, 1_010) == pytest.approx(found.total, rel=1e-3)
+    assert found.between(np.array([990]), np.array([1_010])) == pytest.approx(found.total, rel=1e-3)
 
 
 def test_energy_above_a_frequency_is_the_share_of_the_tones_above_it() -> None:
@@ -88,19 +88,35 @@ def test_white_and_fading_noise_hold_their_whole_band() -> None:
     assert held_band_hz(spectrum(pcm(fading), 44_100)) == 22_050
 
 
-def test_tones_alone_are_no_wall() -> None:
-    sound = sum((tone(440 * k, 0.1 / k) for k in range(1, 10)), np.zeros(120_000, dtype=np.float32))
+@pytest.mark.parametrize("spacing_hz", [440, 100])
+def test_tones_alone_are_no_wall(spacing_hz: float) -> None:
+    tones = (tone(spacing_hz * k, 0.02) for k in range(1, int(9_000 / spacing_hz)))
+    sound = sum(tones, np.zeros(120_000, dtype=np.float32))
 
     assert held_band_hz(spectrum(pcm(sound), 48_000)) == 24_000
+
+
+@pytest.mark.parametrize(("step_db", "held_hz"), [(25, 24_000), (35, 8_000)])
+def test_a_step_is_a_wall_from_thirty_decibels_on(step_db: float, held_hz: float) -> None:
+    below = soxr.resample(noise(1, rate=16_000), 16_000, 48_000)
+    above = noise(2, rate=48_000, level=0.1 * float(np.sqrt(3)) * 10 ** (-step_db / 20))
+
+    assert held_band_hz(spectrum(below + above, 48_000)) == pytest.approx(held_hz, rel=0.07)
 
 
 # --- hum ----------------------------------------------------------------------------------------------------------
 
 
-def comb(mains_hz: float, *, harmonics: tuple[int, ...] = (1, 2, 3, 5, 7)) -> NDArray[np.float32]:
-    return sum(
-        (tone(mains_hz * k, 0.1 / k, rate=16_000, seconds=5) for k in harmonics), np.zeros(80_000, dtype=np.float32)
-    )
+def comb(
+    mains_hz: float, *, harmonics: tuple[int, ...] = (1, 2, 3, 5, 7), powers: tuple[float, ...] | None = None
+) -> NDArray[np.float32]:
+    """Harmonics of amplitudes that fall by their number, or of the powers given."""
+    amplitudes = [0.1 / k for k in harmonics] if powers is None else np.sqrt(2 * np.array(powers))
+    tones = (tone(mains_hz * k, each, rate=16_000, seconds=5) for k, each in zip(harmonics, amplitudes, strict=True))
+    return sum(tones, np.zeros(80_000, dtype=np.float32))
+
+
+FAINT = noise(5, rate=16_000, seconds=5, level=1e-4)
 
 
 @pytest.mark.parametrize("mains_hz", [50.0, 60.0])
@@ -116,6 +132,14 @@ def test_hum_is_found_with_its_frequency_and_share(mains_hz: float) -> None:
     "sound",
     [
         pytest.param(comb(48.6), id="a motor that slips"),
+        pytest.param(comb(49.7), id="a motor that hardly slips"),
+        pytest.param(comb(60.35, harmonics=(1, 2, 3)), id="a drive that runs a little faster"),
+        pytest.param(comb(50.0, harmonics=(1, 3)) + FAINT, id="two harmonics"),
+        pytest.param(comb(50.0, harmonics=(1, 3, 5), powers=(1e-2, 1e-2, 1e-5)) + FAINT, id="and a trace of a third"),
+        pytest.param(
+            comb(50.0, harmonics=(1, 2, 3, 4, 5, 6), powers=(5e-4, 1e-2, 5e-4, 1e-2, 5e-4, 1e-2)) + FAINT,
+            id="a motor's magnets and a trace of the odd ones",
+        ),
         pytest.param(comb(50.0, harmonics=(2, 4, 6, 8)), id="a motor's magnets"),
         pytest.param(tone(100, 0.3, rate=16_000, seconds=5), id="a single tone"),
         pytest.param(noise(4, rate=16_000, seconds=5), id="noise"),
@@ -123,6 +147,22 @@ def test_hum_is_found_with_its_frequency_and_share(mains_hz: float) -> None:
 )
 def test_what_is_no_comb_of_the_mains_is_no_hum(sound: NDArray[np.float32]) -> None:
     assert find_hum(spectrum(sound, 16_000)).share < 0.1
+
+
+@pytest.mark.parametrize("drift_hz", [-0.2, -0.07, 0.04, 0.1, 0.2])
+@pytest.mark.parametrize("mains_hz", [50.0, 60.0])
+def test_hum_is_found_wherever_a_grid_may_drift(mains_hz: float, drift_hz: float) -> None:
+    sound = comb(mains_hz + drift_hz, harmonics=(1, 3, 5, 7, 9, 11)) + FAINT
+    hum = find_hum(spectrum(sound, 16_000))
+
+    assert (hum.mains_hz, hum.share) == (mains_hz, pytest.approx(1, abs=0.01))
+
+
+def test_harmonics_that_hardly_stand_out_are_no_hum() -> None:
+    faint = comb(50.0, harmonics=(1, 2, 3, 5, 7), powers=(4e-6,) * 5)  # a window of noise holds a quarter of each
+
+    assert find_hum(spectrum(faint + noise(3, rate=16_000, seconds=5), 16_000)).share == 0
+    assert find_hum(spectrum(5 * faint + noise(3, rate=16_000, seconds=5), 16_000)).share > 0
 
 
 # --- the shape ----------------------------------------------------------------------------------------------------

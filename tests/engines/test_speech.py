@@ -71,6 +71,46 @@ def test_a_machine_does_not_speak(sound: NDArray[np.float64]) -> None:
     assert speech_ratio((0.1 * sound).astype(np.float32), RATE, band_hz=8_000) <= LIMIT
 
 
+def moves(
+    *,
+    pitch_hz: tuple[float, float] = (100.0, 200.0),
+    length_s: tuple[float, float] = (0.12, 0.35),
+    pause_s: float = 0.15,
+    waver: float = 0.0,
+    floor: float = 0.0,
+) -> NDArray[np.float32]:
+    """A drive's moves, ten seconds: each glides up from a pitch drawn from a range, for a time drawn from another.
+
+    waver: octaves by which the pitch goes to and fro 8 times a second; floor: what is left of the level at the ends.
+    """
+    rng = np.random.default_rng(5)
+    sound: list[NDArray[np.float64]] = []
+    while sum(map(len, sound)) < 10 * RATE:
+        time = np.arange(int(rng.uniform(*length_s) * RATE)) / RATE
+        glide = 0.3 * (time / time[-1] - 0.5) if not waver else waver * np.sin(2 * np.pi * 8 * time)
+        phase = 2 * np.pi * np.cumsum(rng.uniform(*pitch_hz) * 2**glide) / RATE
+        tones = sum(np.sin(k * phase) / k for k in range(1, 8))
+        sound += [tones * (floor + (1 - floor) * np.hanning(len(time))), np.zeros(int(pause_s * RATE))]
+    return (0.1 * np.concatenate(sound)[: 10 * RATE]).astype(np.float32) + hiss(3, 1e-4)
+
+
+def test_irregular_moves_are_taken_for_a_voice() -> None:
+    assert speech_ratio(moves(), RATE, band_hz=8_000) > LIMIT
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        pytest.param(moves(length_s=(0.25, 0.25)), id="each as long as the last"),
+        pytest.param(moves(pitch_hz=(140, 140)), id="each at the same pitch"),
+        pytest.param(moves(pause_s=0, floor=0.6), id="without pauses"),
+        pytest.param(moves(waver=0.05), id="that waver"),
+    ],
+)
+def test_moves_of_a_drive_that_are_unlike_syllables_are_none(sound: NDArray[np.float32]) -> None:
+    assert speech_ratio(sound, RATE, band_hz=8_000) == 0
+
+
 def test_nothing_is_said_of_a_band_too_narrow_to_understand_or_a_clip_too_short() -> None:
     assert speech_ratio(voice(1), RATE, band_hz=500) == 0
     assert speech_ratio(voice(1)[:100], RATE, band_hz=8_000) == 0

@@ -176,7 +176,7 @@ def test_an_asset_that_corrections_left_short_is_refused_by_the_gate_and_the_oth
     assert len(short.quarantined) == 5
     quality = store.get_model(keys.run("acme", short.run_id, "manifest.json"), Manifest).quality
     (problem,) = [found for found in quality.problems if found.rule == "asset.normals"]
-    assert "fan/00 has 2 good normal recordings of its own; it needs at least 3" in problem.message
+    assert "fan 00 has 2 good normal recordings of its own; it needs at least 3" in problem.message
     assert problem.message in store.get(keys.run("acme", short.run_id, "report.html")).decode()
     assert champion(store) == crowned
     ledger = store.get_frame(keys.asset("acme", "fan-00", "ledger.parquet"))

@@ -143,8 +143,8 @@ def test_a_second_run_does_no_work_and_gives_the_same(
     store, first = whole
     before = outputs(store)
     for module, name in (
-        (tasks.signals, "decode"),
-        (tasks.standardizing, "decode"),
+        (tasks.signals, "open_audio"),
+        (tasks.standardizing, "opened"),
         (tasks.scoring, "new_engine"),
         (tasks.scoring, "load_engine"),
     ):
@@ -197,8 +197,8 @@ def test_other_settings_use_the_filed_clips_again(
     whole: tuple[FolderStore, OnboardResult], toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, first = whole
-    for module in (tasks.signals, tasks.standardizing):
-        monkeypatch.setattr(module, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    for module, name in ((tasks.signals, "open_audio"), (tasks.standardizing, "opened")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("decoded again"))
     other = run(toy_folder, store, OnboardSettings(encoder="logmel", seed=1))
     assert other.run_id != first.run_id
     assert set(other.reused) == {"ingest", "qa", "standardize"}

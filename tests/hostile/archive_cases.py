@@ -264,6 +264,9 @@ def _oddities() -> Iterator[Case]:
     yield Case("a program beside the table", _with(outside), ACCEPTED)
 
 
+_CODES = "\x1b]0;pwn\x07\x1b[31mRED<script>alert(9)<"
+
+
 def _folders() -> Iterator[Case]:
     changes = {
         "a link to a file outside": (lambda home: (home / "audio/x.wav").symlink_to("/etc/passwd"), "archive.link"),
@@ -277,6 +280,7 @@ def _folders() -> Iterator[Case]:
     for what, (change, rule) in changes.items():
         yield Case(f"a folder with {what}", folder_of(change), rules=(rule,))
     yield Case("a folder with folders 1,500 deep", folder_of(_dig), rules=("archive.path",))
+    yield Case("a folder named like codes of a terminal", folder_of(lambda home: None, name=_CODES), ACCEPTED)
     yield Case(
         "an empty folder", folder_of(lambda home: (home / "x").unlink(), files={"x": b""}), rules=("table.missing",)
     )

@@ -63,14 +63,16 @@ def file_of(data: bytes) -> Make:
     return make
 
 
-def folder_of(change: Callable[[Path], None], *, files: Mapping[str, bytes] | None = None) -> Make:
+def folder_of(
+    change: Callable[[Path], None], *, files: Mapping[str, bytes] | None = None, name: str = "upload"
+) -> Make:
     """The sound package (or `files`) as a folder, after `change` was let loose on it."""
 
     def make(folder: Path) -> Path:
-        home = folder / "upload"
-        for name, data in (files or {str(entry.name): entry.data for entry in entries()}).items():
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            (home / name).write_bytes(data)
+        home = folder / name
+        for inside, data in (files or {str(entry.name): entry.data for entry in entries()}).items():
+            (home / inside).parent.mkdir(parents=True, exist_ok=True)
+            (home / inside).write_bytes(data)
         change(home)
         return home
 

@@ -12,7 +12,6 @@ peak of the whole process in MiB: Linux lets a process forget its earlier peak.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import io
 import json
@@ -33,6 +32,7 @@ from schemas.problems import Problem, Severity
 from schemas.references import QualityReport, Verdict
 from schemas.settings import OnboardSettings
 from tasks import gate, intake, publishing, reporting, standardizing
+from tasks.parallel import give_back_freed_memory
 from tasks.runs import name_run
 from tasks.store import FolderStore
 
@@ -101,12 +101,15 @@ def take_in(source: Path, sandbox: Path, watch: Watch) -> dict[str, Any]:
         "onboard": _measured(lambda: _onboard(source, sandbox / "store")),
     }
     answer["touched"] = sorted(watch.touched)
+    gc.collect()
+    give_back_freed_memory()
+    answer["resting_mebibytes"] = _resting_mebibytes()
     return answer
 
 
 def _measured(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     gc.collect()
-    _give_back()
+    give_back_freed_memory()
     _forget_peak()
     start = time.process_time()
     try:
@@ -116,10 +119,10 @@ def _measured(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return answer | {"seconds": time.process_time() - start, "mebibytes": _peak_mebibytes()}
 
 
-def _give_back() -> None:
-    """Hand what earlier uploads have freed back to the system: it counts for none of the next ones."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others do not
-        ctypes.CDLL(None).malloc_trim(0)
+def _resting_mebibytes() -> float:
+    """What the process holds when nothing is done: its libraries, and holes that uploads left in the heap."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def _forget_peak() -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from schemas.settings import QaLimits
 from tests.hostile import sounds, tables, zips
-from tests.hostile.case import ACCEPTED, Case, Make, entries, zipped
+from tests.hostile.case import ACCEPTED, Case, Make, entries, later, zipped
 from tests.hostile.sounds import chunk, recording, running, wav
 
 PATH = "audio/hostile.wav"
@@ -30,12 +31,20 @@ def cases() -> Iterator[Case]:
         yield Case(f"a recording {what}", _listed(data), ACCEPTED, tuple(rules))
     for what, data in _readable().items():
         yield Case(f"a recording in {what}", _listed(data), ACCEPTED)
+    for what, listed in _long().items():
+        yield Case(what, later(partial(_all_listed, *listed)), ACCEPTED)
     for what, (data, note) in _worth_a_word().items():
         yield Case(f"a recording {what}", _listed(data), ACCEPTED, notes=(note,))
 
 
 def _listed(data: bytes) -> Make:
     return zipped(entries(zips.Entry(PATH, data), rows=[tables.row(PATH)]))
+
+
+def _all_listed(*recordings: Callable[[], bytes]) -> Make:
+    paths = [f"audio/long_{number}.wav" for number in range(len(recordings))]
+    files = [zips.Entry(path, make(), method=zips.STORED) for path, make in zip(paths, recordings, strict=True)]
+    return zipped(entries(*files, rows=map(tables.row, paths)))
 
 
 def _undecodable() -> dict[str, bytes]:
@@ -59,6 +68,7 @@ def _undecodable() -> dict[str, bytes]:
         "a size of nothing": wav(data_size=0),
         "half of its samples": good[: len(good) // 2],
         "a chunk that leads past the end": wav(before=chunk(b"LIST", b"", size=2**31)),
+        "a million empty chunks": wav(before=chunk(b"junk", b"") * 1_000_000),
         "no format chunk": good[:12] + good[36:],
         "a format chunk of 64 KiB that is not there": good[:16] + struct.pack("<I", 0xFFFF) + good[20:],
         "an unknown sub-format": sounds.extensible(os.urandom(16)),
@@ -80,6 +90,7 @@ def _other_formats() -> dict[str, bytes]:
         "a CAF": ("CAF", "PCM_16"),
         "a Sun AU": ("AU", "PCM_16"),
         "a Wave64": ("W64", "PCM_16"),
+        "IMA ADPCM in a WAV": ("WAV", "IMA_ADPCM"),
     }
     return {what: recording(94, *form) for what, form in forms.items()}
 
@@ -97,6 +108,8 @@ def _beyond_limits() -> dict[str, tuple[bytes, *tuple[str, ...]]]:
         "of one sample": (wav(b"\0\1"), "clip.dead", "clip.short"),
         "of years by a FLAC's header": (sounds.flac_of_years(), "clip.long", "clip.too_large"),
         "with a value that is no number": (sounds.with_value(np.nan), "clip.nan"),
+        "with one value of 1e38": (sounds.with_value(1e38), "clip.nan"),
+        "a million times over full scale": (sounds.floats(running(98) * np.float32(1e6)), "clip.over_scale_lost"),
         "with an infinite value": (sounds.with_value(-np.inf), "clip.nan"),
         "of nothing but NaN": (sounds.floats(np.full(32_000, np.nan, dtype=np.float32)), "clip.nan"),
         "of zeros": (wav(bytes(64_000)), "clip.dead"),
@@ -104,6 +117,16 @@ def _beyond_limits() -> dict[str, tuple[bytes, *tuple[str, ...]]]:
         "below every converter": (sounds.floats(np.full(32_000, 1e-40, dtype=np.float32)), "clip.dead"),
         "that is all clipped": (sounds.encoded(square), "clip.clipped_lost"),
         "that is nearly all silence": (sounds.encoded(interrupted), "clip.silent"),
+    }
+
+
+def _long() -> dict[str, list[Callable[[], bytes]]]:
+    """Good recordings of thirty million samples each: half an hour at 16 kHz."""
+    hours = [partial(sounds.long_recording, number, samples=30_000_000) for number in range(3)]
+    return {
+        "a recording of half an hour": hours[:1],
+        "three recordings of half an hour": hours,
+        "a recording of minutes in two channels at 96 kHz": [partial(hours[0], channels=2, rate=96_000)],
     }
 
 
@@ -117,7 +140,6 @@ def _readable() -> dict[str, bytes]:
         "64-bit floats": recording(96, "WAV", "DOUBLE"),
         "mu-law": recording(96, "WAV", "ULAW"),
         "A-law": recording(96, "WAV", "ALAW"),
-        "IMA ADPCM": recording(96, "WAV", "IMA_ADPCM"),
         "big-endian order": recording(96, endian="BIG"),
         "the extensible format": sounds.extensible(sounds.PCM_GUID),
         "RF64": recording(96, "RF64"),
@@ -131,8 +153,7 @@ def _readable() -> dict[str, bytes]:
 
 def _worth_a_word() -> dict[str, tuple[bytes, str]]:
     return {
-        "a million times over full scale": (sounds.floats(running(98) * np.float32(1e6)), "clip.over_scale"),
-        "with one value of 1e38": (sounds.with_value(1e38), "clip.over_scale"),
+        "half again over full scale": (sounds.floats(running(98) * np.float32(6)), "clip.over_scale"),
         "off centre": (sounds.encoded(running(99) + np.float32(0.3)), "clip.dc_offset"),
         "too quiet": (sounds.floats(running(100) * np.float32(0.005)), "clip.quiet"),
     }

@@ -44,6 +44,13 @@ def encoded(
     return stream.getvalue()
 
 
+def long_recording(number: int, *, samples: int, channels: int = 1, rate: int = RATE) -> bytes:
+    """A 16-bit WAV of so many samples over all channels: a minute of noise, again and again from another place."""
+    minute = (1500 * np.random.default_rng(number).standard_normal(1 << 20)).astype("<i2")
+    turns = [np.roll(minute, 7919 * turn) for turn in range(samples // len(minute) + 1)]
+    return wav(np.concatenate(turns)[:samples].tobytes(), channels=channels, rate=rate)
+
+
 def wav(
     data: bytes | None = None,
     *,

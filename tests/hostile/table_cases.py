@@ -116,8 +116,15 @@ def _large() -> dict[str, tuple[Make, tuple[str, ...]]]:
             stored(lambda: rest + b"x\n" * (size // 2) + b"\xe9"),
             ("table.encoding",),
         ),
+        "with 40 million brackets": (stored(_brackets), ("file.missing", "row.regions")),
         "beyond the limit": (stored(lambda: b"x" * (size + 2000)), ("table.bytes",)),
     }
+
+
+def _brackets() -> bytes:
+    """As many rows as a table may have, each with regions that open 800 lists and close none."""
+    rows = (row(f"audio/{n}.wav", **_regions("[" * 800)) for n in range(LIMITS.max_entries - 1))
+    return table(rows)
 
 
 def _rows() -> dict[str, tuple[bytes, tuple[str, ...]]]:
@@ -132,7 +139,7 @@ def _rows() -> dict[str, tuple[bytes, tuple[str, ...]]]:
         "of 50,001 rows": (good + b"a,b\r\n" * LIMITS.max_entries, ("table.rows",)),
         "with one file in two rows": (good + line, ("row.path_twice",)),
         "with a file that is not there": (table([*normals(), row("audio/none.wav")]), ("file.missing",)),
-        "with a path in another case": (good.replace(b"normal_0", b"Normal_0"), ("file.missing",)),
+        "with a path in another case": (good.replace(b"normal_0", b"Normal_0"), ("file.elsewhere",)),
         "with a row of half a line": (good + b"audio/x.wav", ("cell.missing", "file.missing", "row.train_confirmed")),
     }
 
@@ -153,6 +160,7 @@ def _cells() -> dict[str, tuple[Mapping[str, str], str]]:
         "an unknown split": ({"split": "validation"}, "cell.choice"),
         "an unknown machine": ({"machine_type": "../fan"}, "row.machine_type"),
         "a time that is none": ({"recorded_at": "yesterday"}, "cell.time"),
+        "a day's number for a time": ({"recorded_at": "46083.395833"}, "cell.serial"),
         "a slash in a clip's name": ({"clip_id": "../../escaped"}, "row.clip_id"),
         "dots for a clip's name": ({"clip_id": ".."}, "row.clip_id"),
         "brackets 400 deep": (_regions("[" * 400), "row.regions"),

@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from schemas.problems import Problem
-from tasks.report.words import Words
+from schemas.reasons import REASONS
+from schemas.rules import RULES
+from tasks.report.words import Words, recover_facts
 from tests.hostile.case import ACCEPTED, Case
 from tests.hostile.conftest import TakeIn, Taken
 from tests.hostile.corpus import corpus
+from tests.korean import english_in
 
 MOST_SECONDS, MOST_MEBIBYTES = 10, 500
 KOREAN = Words("ko")
@@ -70,10 +73,10 @@ def stays_within_bounds(taken: Taken) -> None:
 
 
 def leaves_nothing_outside(taken: Taken) -> None:
-    allowed = (f"{taken.store}", f"{taken.sandbox / 'scratch'}{os.sep}")
-    assert [
-        path for path in taken.touched if path != allowed[0] and not path.startswith((allowed[0] + os.sep, allowed[1]))
-    ] == []
+    # A temporary file without a name is opened by the name of its folder.
+    allowed = (f"{taken.store}", f"{taken.sandbox / 'scratch'}")
+    inside = tuple(folder + os.sep for folder in allowed)
+    assert [path for path in taken.touched if path not in allowed and not path.startswith(inside)] == []
     assert list((taken.sandbox / "scratch").iterdir()) == []
     assert list((taken.sandbox / "here").iterdir()) == []
     assert {path.name for path in taken.sandbox.iterdir()} <= {"upload", "here", "scratch", "store"}
@@ -102,13 +105,27 @@ def files_wholly_or_not_at_all(case: Case, taken: Taken) -> None:
         assert any(key.endswith("/manifest.json") for key in keys)
         (page,) = taken.store.glob("runs/*/*/report.html")
         assert b"<script>alert" not in page.read_bytes()
+        assert b"\x1b" not in page.read_bytes()
 
 
 def speaks_korean(taken: Taken) -> None:
     for told in taken.onboard["problems"]:
         problem = Problem(**told["problem"])
-        assert KOREAN.message(problem).language == "ko"
-        assert KOREAN.remedy(problem).language == "ko"
+        for said in (KOREAN.message(problem), KOREAN.remedy(problem)):
+            assert said.language == "ko"
+            assert english_in(said.text, problem.file, problem.value, *quoted(problem)) == []
+        where = KOREAN.place(problem)
+        assert english_in(where, problem.file, problem.column, problem.header, *quoted(problem)) == []
+
+
+def quoted(problem: Problem) -> list[str]:
+    """What a sentence repeats of the package: names of files, sheets and machines, and what stands in a reason, such as
+    the parts of a workbook."""
+    facts = recover_facts(RULES[problem.rule].what, problem.message) or {}
+    found = [recover_facts(text, facts.get("why", "")) or {} for text in REASONS.values()]
+    section = facts.get("asset", "").partition(" ")[2]
+    names = [facts[name] for name in ("other", "others", "sheet", "table", "found", "near") if name in facts]
+    return [*names, section, *(text for each in found for text in each.values())]
 
 
 def fingerprints(folder: Path) -> dict[str, str]:

@@ -97,6 +97,7 @@ def _readable() -> dict[str, Make]:
     slip = {"../../../../escaped.xml": b"<x/>", "/escaped.xml": b"<x/>"}
     return {
         "with dates as serial numbers": _sent(workbook()),
+        "with a day's number in no date format": _sent(_first_row(5, f"<c><v>{_SERIAL}</v></c>")),
         "with entries that lead out of it": _sent(workbook(**slip)),
         "with a formula and its value": _sent(_first_row(4, '<c t="str"><f>CONCAT("K","im")</f><v>Kim</v></c>')),
         "that says it is a million columns wide": _sent(

@@ -17,6 +17,7 @@ from schemas.metadata import CONDITION_COLUMNS, CustomerForm
 from schemas.settings import OnboardSettings, QaLimits, StandardizeSettings
 
 FOLDER = Path(forms.__file__).with_name("forms")
+GENERAL = Path(forms.__file__).with_name("general_form.yaml")
 
 
 @pytest.fixture
@@ -53,18 +54,19 @@ def test_a_quantity_changed_in_the_forms_is_changed_in_the_settings(
 ) -> None:
     for path in copied.glob("*.yaml"):
         rewrite(path, min_normals=4, recommended_normals=12, clip_s=8)
-    monkeypatch.setattr(forms, "built_in_forms", lambda: load_forms(copied))
+    changed = load_forms(copied)
+    monkeypatch.setattr(forms, "built_in_forms", lambda: changed)
 
     assert QaLimits().min_normals == 4
     assert QaLimits().recommended_normals == 12
     assert StandardizeSettings().segment_s == 8
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sorted(SHARED))
 def test_one_form_that_disagrees_with_the_others_is_refused(copied: Path, name: str) -> None:
     rewrite(copied / "pump.yaml", **{name: 7})
 
-    with pytest.raises(UsageError, match=rf"pump\.yaml.*|{name}.*"):
+    with pytest.raises(UsageError, match=rf"pump\.yaml {name}|{name} \S+ and.*pump\.yaml|{name}.*pump\.yaml"):
         load_forms(copied)
 
 
@@ -106,8 +108,51 @@ def test_only_quantities_that_all_forms_share_can_be_asked_for_without_a_type() 
         shared_quantity("noise_s")
 
 
-def test_a_type_added_by_yaml_is_asked_for_a_general_form() -> None:
-    assert form_of("mixer").noise_s == built_in_forms()["fan"].noise_s
+def test_a_type_without_a_form_is_told_where_its_quantities_stand() -> None:
+    with pytest.raises(UsageError, match=r"'mixer'.*fan, .*under `form`"):
+        form_of("mixer")
+
+
+def test_a_type_of_one_s_own_states_what_differs_and_is_asked_the_usual_for_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "types.yaml").write_text(
+        "mixer: {en: mixer, form: {varies: [load_level], levels: 2, distance_m: [1, 2]}}\n"
+        "chopper: {en: chopper, sample_rate: 32000}\n"
+        "fan: {en: fan, form: {test_clips: 9}}\n",
+        encoding="utf-8",
+    )
+    types = load_machine_types(tmp_path / "types.yaml")
+    mixer, chopper, fan = (types[name].recording_form for name in ("mixer", "chopper", "fan"))
+
+    assert (mixer.varies, mixer.levels, mixer.distance_m) == (("load_level",), 2, (1, 2))
+    usual = yaml.safe_load(GENERAL.read_text(encoding="utf-8"))
+    assert mixer.noise_s == tuple(usual["noise_s"])
+    assert chopper.varies == tuple(usual["varies"])
+    assert chopper.sample_rate == (32_000, 48_000)
+    assert fan == form_of("fan").model_copy(update={"test_clips": 9})
+    assert all(getattr(mixer, name) == shared_quantity(name) for name in SHARED)
+    assert form_of("fan") == load_machine_types()["fan"].recording_form
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ("{clip_s: 5}", "clip_s, which is asked of every machine alike"),
+        ("{levels: 1}", "levels"),
+        ("{colour: red}", "colour"),
+        ("{noise_s: [9, 3]}", "noise_s goes down"),
+        ("[1]", "form"),
+    ],
+)
+def test_quantities_that_make_no_form_are_refused_by_file_type_and_field(tmp_path: Path, own: str, named: str) -> None:
+    (tmp_path / "types.yaml").write_text(f"mixer: {{en: mixer, form: {own}}}", encoding="utf-8")
+
+    with pytest.raises(UsageError, match=rf"types\.yaml: machine type 'mixer'(.|\n)*{named}"):
+        load_machine_types(tmp_path / "types.yaml")
+
+
+def test_general_quantities_are_all_that_a_type_may_leave_out() -> None:
+    stated = set(yaml.safe_load(GENERAL.read_text(encoding="utf-8")))
+    assert stated | SHARED | {"machine_type"} == set(RecordingForm.model_fields)
 
 
 @pytest.mark.parametrize(("seconds", "clips"), [(30, 3), (31, 4), (10, 1), (120, 12)])

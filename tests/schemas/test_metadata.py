@@ -97,9 +97,16 @@ def test_asset_id_is_section_id_and_keeps_its_zeros() -> None:
     assert table["section_id"].tolist() == ["007"]
 
 
-@pytest.mark.parametrize("mark", ["true", " TRUE ", "Yes", "y", "1", "예", "네"])
+@pytest.mark.parametrize("mark", ["true", " TRUE ", "Yes", "y", "1", "예", "네", "O", "ㅇ", "○", "V", "✓"])
 def test_yes_is_understood_in_any_form(mark: str) -> None:
     assert faults({"confirmed_normal": mark}) == []
+
+
+@pytest.mark.parametrize("mark", ["false", "No", "아니오", "아니요", "X", "✕", "×"])
+def test_no_is_understood_in_any_form(mark: str) -> None:
+    assert faults({"confirmed_normal": mark, "split": "test"}) == []
+    table, _ = read_metadata(csv_of({"confirmed_normal": mark}))
+    assert table["confirmed_normal"].tolist() == [False]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -212,6 +219,12 @@ def test_an_unlabelled_test_row_stays_unlabelled() -> None:
         ({"recorded_at": "2026-02-30"}, "cell.time", "recorded_at"),
         ({"snr_db": "loud"}, "cell.number", "snr_db"),
         ({"snr_db": "inf"}, "cell.number", "snr_db"),
+        ({"snr_db": "1_000"}, "cell.number", "snr_db"),
+        ({"snr_db": "１２"}, "cell.number", "snr_db"),
+        ({"snr_db": "١٢"}, "cell.number", "snr_db"),
+        ({"recorded_at": "9999-12-31"}, "cell.time", "recorded_at"),
+        ({"recorded_at": "1899-12-31"}, "cell.time", "recorded_at"),
+        ({"confirmed_normal": "정상"}, "cell.boolean", "confirmed_normal"),
         ({"synthetic": "half"}, "cell.boolean", "synthetic"),
     ],
 )

@@ -22,6 +22,7 @@ CHECKS = (
     "tasks/packages.py",
     "tasks/audio.py",
     "tasks/quality.py",
+    "tasks/advice.py",
     "tasks/signals.py",
     "tasks/comparisons.py",
 )
@@ -95,10 +96,10 @@ def test_what_was_measured_is_the_value_with_its_unit(rule: str, facts: dict[str
 
 
 def test_text_of_a_package_is_never_a_template() -> None:
-    problem = report("file.missing", file="metadata.csv", value="{limit.__class__}", hint=" {0}")
+    problem = report("clip.copy", file="metadata.csv", value="{limit.__class__}", other="{0}")
 
     assert problem.value == "{limit.__class__}"
-    assert problem.message.endswith("{0}")
+    assert problem.message.endswith("{0}.")
 
 
 def test_what_a_terminal_would_act_on_is_escaped_and_long_values_are_cut() -> None:

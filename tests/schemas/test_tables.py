@@ -95,10 +95,19 @@ def test_dates_that_begin_with_the_year_become_iso_8601(written: str, read: str)
 
 
 @pytest.mark.parametrize(
-    "written", ["02/03/2026", "2.3.2026", "2026-13-02", "2026-03-02 오후 13:05", "46083.39", "어제"]
+    "written", ["02/03/2026", "2.3.2026", "2026-13-02", "2026-03-02 오후 13:05", "29999", "60001", "어제"]
 )
 def test_dates_that_may_mean_two_days_or_none_are_asked_about(written: str) -> None:
     assert rules(text_of("\t").replace(CELLS[5], written).encode()) == ["cell.time"]
+
+
+@pytest.mark.parametrize("written", ["46083", "46083.395833", "30000", "60000"])
+def test_a_day_s_number_in_a_csv_is_refused_with_what_to_do(written: str) -> None:
+    _, problems = read_metadata(text_of("\t").replace(CELLS[5], written).encode())
+    (problem,) = problems
+
+    assert (problem.rule, problem.value) == ("cell.serial", written)
+    assert "yyyy-mm-dd hh:mm" in problem.remedy
 
 
 @pytest.mark.parametrize(

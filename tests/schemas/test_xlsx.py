@@ -114,14 +114,14 @@ def test_numbers_booleans_and_dates_come_out_as_they_are_shown() -> None:
     header = [*HEADER, "snr_db", "speed_level"]
     rows = [
         ["audio/a.wav", "fan", 7, True, "Kim", date(2026, 3, 2), 3.5, 1500],
-        ["audio/b.wav", "fan", 7.0, False, "Kim", datetime(2026, 3, 2, 9, 30, 5), 0.1 + 0.2, "빠름"],
+        ["audio/b.wav", "fan", 7.0, False, "Kim", datetime(2026, 3, 2, 9, 30, 5), 0.1 + 0.2, "빠르게"],
     ]
     table, _ = read_metadata(saved(workbook_of(header, *rows)))
 
     assert table["section_id"].tolist() == ["7", "7"]
     assert table["recorded_at"].tolist() == ["2026-03-02", "2026-03-02T09:30:05"]
     assert table["snr_db"].tolist() == [3.5, 0.3]
-    assert table["speed_level"].tolist() == ["1500", "빠름"]
+    assert table["speed_level"].tolist() == ["1500", "빠르게"]
     assert table["confirmed_normal"].tolist() == [True, False]
 
 
@@ -212,9 +212,44 @@ def test_a_formula_gives_the_value_that_was_saved_with_it_and_is_never_calculate
     assert table["relative_path"].tolist() == ["audio/a.wav"]
     found = [(problem.rule, problem.column, problem.value) for problem in problems if problem.row == 2]
     assert found == [
-        ("cell.formula", "section_id", "a formula that was never calculated"),
+        ("cell.formula", "section_id", None),
         ("cell.formula", "confirmed_normal", "#N/A"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [
+        (46083, "2026-03-02"),
+        (46083.395833333336, "2026-03-02T09:30"),
+        ("46083.395833333336", "2026-03-02T09:30"),
+        (30000, "1982-02-18"),
+        (60000, "2064-04-08"),
+    ],
+)
+def test_a_day_s_number_without_a_date_format_is_a_date_under_recorded_at_alone(cell: object, read: str) -> None:
+    table, problems = read_metadata(saved(workbook_of(HEADER, [*GOOD[:2], "46083", True, "46083", cell])))
+
+    assert problems == []
+    assert table["recorded_at"].tolist() == [read]
+    assert table["section_id"].tolist() == table["confirmed_by"].tolist() == ["46083"]
+
+
+def test_a_day_s_number_counts_from_the_workbook_s_own_first_day() -> None:
+    book = workbook_of(HEADER, [*GOOD[:5], 44621.5])
+    book.epoch = CALENDAR_MAC_1904
+    table, problems = read_metadata(saved(book))
+
+    assert problems == []
+    assert table["recorded_at"].tolist() == ["2026-03-02T12:00"]
+
+
+@pytest.mark.parametrize("cell", [29_999, 60_001, 2026, 20_260_302, -46_083])
+def test_other_numbers_are_no_dates(cell: int) -> None:
+    _, problems = read_metadata(saved(workbook_of(HEADER, [*GOOD[:5], cell])))
+
+    if cell != 20_260_302:  # ISO 8601 without dashes
+        assert [problem.rule for problem in problems] == ["cell.time"]
 
 
 # --- which sheet --------------------------------------------------------------------------------------------------

@@ -188,6 +188,15 @@ def test_an_unknown_asset_is_answered_with_those_there_are(store: FolderStore) -
         find_asset(store, "../acme", "fan-00")
 
 
+@pytest.mark.parametrize(
+    "name", ["compressor-1호기", "압축기-1호기", "압축기 1호기", "Air-Compressor 1호기", "compressor/1호기"]
+)
+def test_an_asset_is_found_by_its_machine_type_and_section(store: FolderStore, name: str) -> None:
+    known = keys.asset_id("compressor", "1호기")
+    store.put_frame(f"assets/acme/{known}/ledger.parquet", SENT.assign(machine_type="compressor", section_id="1호기"))
+    assert find_asset(store, "acme", name) == known
+
+
 def test_near_matches_are_few_and_need_no_exact_case() -> None:
     known = [f"Clip_{i:03}" for i in range(50)]
     assert near_matches("clip_007", known).split(", ")[0] == "Clip_007"

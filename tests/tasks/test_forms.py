@@ -7,6 +7,7 @@ import re
 import shutil
 import string
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import openpyxl
 import pytest
 import yaml
 
+from schemas.condition_words import fold_condition
 from schemas.errors import PackageError, UsageError
 from schemas.forms import built_in_forms
+from schemas.machine_types import load_machine_types
 from schemas.metadata import METADATA_COLUMNS, CustomerForm, read_metadata
 from schemas.settings import Language
 from schemas.tables import header_key
@@ -95,7 +98,7 @@ def test_no_two_machine_types_read_the_same(language: Language) -> None:
 
 @pytest.mark.parametrize(("spellings", "ids"), [((), TYPES), (("팬", "Fan"), ("fan",)), (("전동기",), ("motor",))])
 def test_machine_types_are_known_by_any_spelling(spellings: tuple[str, ...], ids: tuple[str, ...]) -> None:
-    assert set(resolve_types(spellings)) == set(ids)
+    assert set(resolve_types(spellings, load_machine_types())) == set(ids)
 
 
 # --- the workbook -------------------------------------------------------------------------------------------------
@@ -126,7 +129,9 @@ def test_a_filled_form_goes_through_ingest_unchanged(language: Language) -> None
     assert table.loc[4, "supp_type"] == "noise"
     assert table["section_id"].tolist() == ["01"] * 5
     sent = [row.get("speed_level") for row in form.examples()]
-    assert [value if isinstance(value, str) else None for value in table["speed_level"]] == sent
+    read = [value if isinstance(value, str) else None for value in table["speed_level"]]
+    assert read == [value and fold_condition("speed_level", value) for value in sent]
+    assert read == ["low", "medium", None, "high", "high"]
 
 
 @in_both
@@ -138,6 +143,19 @@ def test_every_choice_offered_is_one_that_ingest_accepts(language: Language) -> 
 
     assert len(rows) == 19
     assert not {problem.rule for problem in problems} & {"cell.choice", "cell.boolean", "row.machine_type"}
+
+
+def test_a_condition_offered_is_read_as_one_value_in_both_languages() -> None:
+    offered = {column.name: [column.choices] for column in FormText([], "en").columns() if not column.strict}
+    for column in FormText([], "ko").columns():
+        if column.name in offered:
+            offered[column.name].append(column.choices)
+    values = {name: both for name, both in offered.items() if both[0]}
+    assert set(values) >= {"speed_level", "load_level"}
+    for name, (english, korean) in values.items():
+        assert set(korean).isdisjoint(english)
+        assert [fold_condition(name, value) for value in korean] == list(english)
+        assert [fold_condition(name, value) for value in english] == list(english)
 
 
 @in_both
@@ -220,6 +238,43 @@ def test_a_browser_prints_one_page_a_machine_type(tmp_path: Path, language: Lang
 
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == len(TYPES)
     assert re.search(rb"/MediaBox \[0 0 59[45]\S* 84[12]", pdf)
+
+
+@in_both
+def test_the_same_form_is_the_same_bytes_at_any_moment(monkeypatch: pytest.MonkeyPatch, language: Language) -> None:
+    first = write_workbook(FormText([], language)), render_page(FormText([], language))
+    later = time.time() + 400 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    assert (write_workbook(FormText([], language)), render_page(FormText([], language))) == first
+    with zipfile.ZipFile(io.BytesIO(first[0])) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        core = archive.read("docProps/core.xml")
+    assert b"dcterms:" not in re.sub(rb'xmlns:dcterms="[^"]*"', b"", core)
+
+
+# --- machine types of one's own -----------------------------------------------------------------------------------
+
+
+@in_both
+def test_a_type_of_one_s_own_gets_a_form_that_goes_through_ingest(tmp_path: Path, language: Language) -> None:
+    (tmp_path / "types.yaml").write_text(
+        "mixer: {en: mixer, ko: 믹서, form: {varies: [load_level], levels: 2, noise_s: [45, 90]}}", encoding="utf-8"
+    )
+    types = load_machine_types(tmp_path / "types.yaml")
+    form = FormText(["믹서"], language, types)
+    (page,) = form.pages()
+    said = " ".join(text for step in page.steps for text in (step.what, step.amount, step.how))
+    book = openpyxl.load_workbook(io.BytesIO(write_workbook(form)))
+    table, problems = read_metadata(filled(book, form.examples(), form.columns()), machine_types=types)
+
+    assert re.search("45[–~]90", said)
+    assert page.title.endswith("믹서" if language == "ko" else "mixer")
+    assert problems == []
+    assert set(table["machine_type"]) == {"mixer"}
+    assert len(FormText([], language, types).pages()) == len(TYPES) + 1
+    with pytest.raises(UsageError, match=r"'믹서'.*--types FILE"):
+        FormText(["믹서"], language)
 
 
 # --- the file -----------------------------------------------------------------------------------------------------

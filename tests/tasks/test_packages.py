@@ -80,6 +80,28 @@ def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
     assert archive.problems == ()
 
 
+@pytest.mark.parametrize("name", ["~$form.xlsx", "~$녹음목록.XLSX", ".~lock.form.xlsx#", "audio/.~lock.a.ods#"])
+def test_the_lock_of_a_document_that_was_open_is_no_part_of_the_package(tmp_path: Path, name: str) -> None:
+    locked = open_package(write_zip(tmp_path / "p.zip", FILES | {name: b"\x05user"}))
+    assert locked.names == tuple(sorted(FILES))
+    assert locked.package_id == open_package(write_folder(tmp_path / "p", FILES)).package_id
+
+
+def test_a_recording_whose_name_begins_like_a_lock_is_read(tmp_path: Path) -> None:
+    assert "audio/~$a.wav" in open_package(write_zip(tmp_path / "p.zip", FILES | {"audio/~$a.wav": b"x"})).names
+
+
+def test_a_refused_file_within_the_folder_zipped_around_a_package_bears_the_table_s_name_for_it(tmp_path: Path) -> None:
+    wrapped = write_zip(tmp_path / "p.zip", {f"plant/{name}": content for name, content in FILES.items()})
+    with zipfile.ZipFile(wrapped, "a") as archive:
+        link = zipfile.ZipInfo("plant/audio/3.wav")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "a.wav")
+    with open_package(wrapped) as package:
+        assert [(problem.rule, problem.file) for problem in package.problems] == [("archive.link", "audio/3.wav")]
+        assert package.refused == {"audio/3.wav"}
+
+
 def test_the_id_changes_with_a_name_a_content_and_a_refused_entry(tmp_path: Path) -> None:
     variants = [
         FILES,

@@ -40,7 +40,7 @@ def test_a_packed_folder_is_accepted_by_the_gate(folder: Path, tmp_path: Path) -
         judgement = judge(archive)
 
     assert judgement.verdict is Verdict.ACCEPTED
-    assert {problem.rule for problem in judgement.problems} == {"asset.few_normals"}
+    assert {problem.rule for problem in judgement.problems} == {"asset.few_normals", "asset.short_clips", "ask.noise"}
     table = judgement.metadata
     assert table["relative_path"].tolist() == [
         "audio/a.wav", "audio/b.WAV", "audio/monday/a.wav", "audio/monday/소리.flac",

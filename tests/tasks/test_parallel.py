@@ -39,3 +39,9 @@ def test_work_runs_only_a_little_ahead_of_who_reads_it() -> None:
     time.sleep(0.05)
     assert len(begun) <= 6
     results.close()
+
+
+def test_one_worker_needs_no_thread() -> None:
+    assert (
+        list(ordered_map(lambda _: threading.current_thread(), range(3), workers=1)) == [threading.current_thread()] * 3
+    )

@@ -653,7 +653,7 @@ def test_a_rejected_package_says_what_where_and_what_to_do(make_package_page: An
 
 
 def test_a_package_with_too_few_normals_says_what_to_record(make_package_page: Any) -> None:
-    problem = report("asset.normals", limits=QaLimits(), asset="fan/00", measured=2, missing=1, recommended=10)
+    problem = report("asset.normals", limits=QaLimits(), asset="fan 00", measured=2, missing=1, recommended=10)
     page = make_package_page(assets=[], report={"verdict": Verdict.REJECTED, "problems": (problem,)})
     html = render_package_page(page)
     assert "Rejected: too few good recordings to learn from." in html

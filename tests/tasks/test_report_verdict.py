@@ -215,7 +215,7 @@ def test_korean_sentences_name_condition_columns_in_korean() -> None:
     for column in CONDITION_COLUMNS:
         said = say.translate(f"C: no: {column} is 0 % filled, 95 % needed").text
         assert column not in said
-        assert say.column(column) in said
+        assert say.condition(column) in said
     assert (
         "속도, 부하"
         in say.translate("C: yes: 2 of 7 condition columns qualify, 2 needed (speed_level, load_level)").text

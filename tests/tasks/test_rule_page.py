@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.problems import Severity
-from schemas.rules import RULES, Rule
+from schemas.rules import RULES, Rule, asked_for
 from tasks.report.rule_page import limit_text, render_rules
 from tasks.report.words import Words, fill
 
@@ -25,7 +25,12 @@ def test_every_rule_stands_there_with_limit_reason_and_remedy_in_both_languages(
     assert len(cells) == 6
     assert cells[2] == limit_text(rule)
     assert cells[4] == rule.reason
-    facts = dict.fromkeys(["why", "column", "choices", "missing", "recommended", "nyquist", "standard"], "…")
+    facts = (
+        dict.fromkeys(
+            ["why", "column", "choices", "missing", "recommended", "nyquist", "standard", "asked", "low", "high"], "…"
+        )
+        | asked_for()
+    )
     assert cells[5] == rule.remedy or cells[5] == fill(rule.remedy, facts)
     assert Words("ko").rule_templates(rule.id)[1].partition("{")[0] in korean
 

@@ -12,7 +12,7 @@ from schemas.references import Package
 from schemas.settings import StandardizeSettings
 from tasks.clip_files import from_flac
 from tasks.standard_clips import StandardClips, stored_segments
-from tasks.store import FolderStore
+from tasks.store import FolderStore, open_store, overlay_url
 
 RATE = 16_000
 PACKAGE = Package(customer="acme", package_id="0" * 16, name="p.zip", raw_key="raw/acme/p.zip", files=1, bytes=1)
@@ -24,7 +24,14 @@ def sound(seed: int, seconds: float = 1.0) -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path)
+    return FolderStore(tmp_path / "store")
+
+
+HOME = f"packages/acme/{'0' * 16}/metadata.parquet"
+
+
+def stored(store: FolderStore) -> list[str]:
+    return [key for key in store.list_keys() if key.endswith(".flac")]
 
 
 def clips_of(store: FolderStore) -> StandardClips:
@@ -53,13 +60,50 @@ def test_what_the_verdict_does_not_need_is_taken_away(store: FolderStore) -> Non
     assert list(store.list_keys()) == clips.table(["a"])["audio"].tolist()
 
 
-def test_objects_of_an_earlier_filing_are_never_taken_away(store: FolderStore) -> None:
-    earlier, later = clips_of(store), clips_of(store)
-    for clips in (earlier, later):
-        clips.add("a", standardize(sound(0), RATE, target_rate=RATE))
-    later.keep_only([])
+def test_what_another_run_filed_meanwhile_is_never_taken_away(store: FolderStore) -> None:
+    def fail() -> None:
+        with clips_of(store) as interrupted:
+            interrupted.add("a", standardize(sound(0), RATE, target_rate=RATE))
+            interrupted.add("b", standardize(sound(1), RATE, target_rate=RATE))
+            other = clips_of(store)
+            other.add("a", standardize(sound(0), RATE, target_rate=RATE))
+            store.put_frame(HOME, other.table(["a"]))
+            raise KeyboardInterrupt
 
-    assert list(store.list_keys()) == earlier.table(["a"])["audio"].tolist()
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    clips_of(store).keep_only([])
+
+    assert stored(store) == store.get_frame(HOME)["audio"].tolist()
+
+
+@pytest.mark.parametrize("table", ["assets/acme/fan-00/ledger.parquet", f"library/fan/acme-{'0' * 16}.parquet"])
+def test_what_a_ledger_or_the_library_has_from_an_earlier_filing_is_kept(store: FolderStore, table: str) -> None:
+    clips = clips_of(store)
+    for name, seed in (("a", 0), ("b", 1), ("left over", 2)):
+        clips.add(name, standardize(sound(seed), RATE, target_rate=RATE))
+    store.put_frame(HOME, clips.table(["a"]))
+    store.put_frame(table, clips.table(["b"]))
+    clips.keep_only([])
+
+    assert stored(store) == sorted(clips.table(["a", "b"])["audio"])
+
+
+def test_what_a_killed_run_left_is_taken_away_by_the_next_pass(store: FolderStore) -> None:
+    clips_of(store).add("killed", standardize(sound(0), RATE, target_rate=RATE))
+    again = clips_of(store)
+    again.add("a", standardize(sound(1), RATE, target_rate=RATE))
+    again.keep_only(["a"])
+
+    assert stored(store) == again.table(["a"])["audio"].tolist()
+
+
+def test_a_dry_run_takes_nothing_away(store: FolderStore, tmp_path: Path) -> None:
+    clips_of(store).add("left over", standardize(sound(0), RATE, target_rate=RATE))
+    before = stored(store)
+    StandardClips(open_store(overlay_url(store.url, tmp_path / "sheet")), PACKAGE, StandardizeSettings()).keep_only([])
+
+    assert stored(store) == before != []
 
 
 def test_a_pass_that_fails_leaves_nothing(store: FolderStore) -> None:

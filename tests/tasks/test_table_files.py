@@ -78,7 +78,7 @@ def test_problems_name_the_workbook_and_its_row(tmp_path: Path) -> None:
 
 
 def test_a_package_without_a_table_says_which_it_may_be(tmp_path: Path) -> None:
-    result = judged(tmp_path, {"audio/metadata.csv": CSV.encode()})
+    result = judged(tmp_path, {"audio/metadata.txt": CSV.encode()})
 
     assert [problem.rule for problem in result.problems] == ["table.missing"]
     assert "metadata.xlsx" in result.problems[0].message
@@ -99,4 +99,4 @@ def test_a_form_filled_in_and_zipped_with_its_sounds_is_accepted(tmp_path: Path)
 
     assert result.verdict is Verdict.ACCEPTED
     assert {asset.section_id for asset in result.assets} == {"007"}
-    assert {problem.rule for problem in result.problems} == {"asset.few_normals"}
+    assert {problem.rule for problem in result.problems} == {"asset.few_normals", "asset.short_clips", "ask.noise"}
