@@ -43,28 +43,23 @@ TakeIn = Callable[[case.Make], Taken]
 
 
 class Door:
-    """`tests.hostile.door` as a process; started again after one that hung or died."""
+    """`tests.hostile.door` as a process; started again after one that hung, died or held too much.
+
+    Each process takes one plain upload in before it is asked: libraries that are loaded late leave their caches then,
+    and they count for no case.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._starts = 0
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
 
     def ask(self, source: Path, sandbox: Path) -> dict[str, Any]:
         """How the upload ended."""
-        process = self._running()
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"source": str(source), "sandbox": str(sandbox)}) + "\n")
-        process.stdin.flush()
-        try:
-            answer = self._answers.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            self.close()
-            pytest.fail(f"nothing came back within {PATIENCE_S} s")
-        if not answer:
-            self.close()
-            pytest.fail("the process died")
-        told = dict(json.loads(answer))
+        if self._process is None:
+            self._start()
+        told = self._answer(source, sandbox)
         if told.pop("resting_mebibytes") > MOST_RESTING_MEBIBYTES:
             # What one upload leaves behind in the heap counts for none of the next ones.
             self.close()
@@ -77,9 +72,23 @@ class Door:
             self._process.wait()
         self._process = None
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is not None:
-            return self._process
+    def _answer(self, source: Path, sandbox: Path) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"source": str(source), "sandbox": str(sandbox)}) + "\n")
+        process.stdin.flush()
+        try:
+            answer = self._answers.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            self.close()
+            pytest.fail(f"nothing came back within {PATIENCE_S} s")
+        if not answer:
+            self.close()
+            pytest.fail("the process died")
+        return dict(json.loads(answer))
+
+    def _start(self) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ALP_"))}
         mine = {
             "HOME": str(self._home),
@@ -93,7 +102,9 @@ class Door:
         )  # fmt: skip
         self._answers = queue.Queue()
         threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
-        return self._process
+        self._starts += 1
+        sandbox = _sandbox(self._home / f"start-{self._starts}")
+        self._answer(case.zipped(case.entries())(sandbox / "upload"), sandbox)
 
     @staticmethod
     def _listen(process: subprocess.Popen[str], answers: queue.Queue[str]) -> None:
@@ -105,10 +116,8 @@ class Door:
 
 @pytest.fixture(scope="session")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """Warmed up: libraries that are loaded late have left their caches and count for no case."""
-    home = tmp_path_factory.mktemp("door")
-    door = Door(home)
-    _take_in(door, case.zipped(case.entries()), home / "first")
+    """One process for all uploads, as long as it keeps well."""
+    door = Door(tmp_path_factory.mktemp("door"))
     yield door
     door.close()
 
@@ -116,13 +125,18 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 @pytest.fixture
 def take_in(door: Door, tmp_path: Path) -> TakeIn:
     """Makes an upload and brings it to the door."""
-    return lambda make: _take_in(door, make, tmp_path)
+
+    def take_in(make: case.Make) -> Taken:
+        sandbox = _sandbox(tmp_path)
+        source = make(sandbox / "upload")
+        return Taken(source, sandbox, **door.ask(source, sandbox))
+
+    return take_in
 
 
-def _take_in(door: Door, make: case.Make, folder: Path) -> Taken:
+def _sandbox(folder: Path) -> Path:
     """`here`, the working folder, lies so deep that what climbs out of it still lands where the tests look."""
     sandbox = folder / "sandbox"
     for name in ("upload", "here", "scratch"):
         (sandbox / name).mkdir(parents=True)
-    source = make(sandbox / "upload")
-    return Taken(source, sandbox, **door.ask(source, sandbox))
+    return sandbox
