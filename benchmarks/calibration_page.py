@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import _kept_notes as kept_notes
+from benchmarks.page import kept_notes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,13 +35,13 @@ Json = Mapping[str, Any]
 
 def write_page(path: Path, summary: Json) -> None:
     """Write the page, keeping the notes that the one before it holds."""
-    by_hand = _kept_notes(path)
+    by_hand = kept_notes(path)
     parts = [_head(summary["run"]), *(_set_part(name, found) for name, found in summary["sets"].items())]
     parts += [_PROMISES + "\n".join(_verdicts(summary)), "## Notes", by_hand]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _kept_notes(path: Path) -> str:
+def kept_notes(path: Path) -> str:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if BEGIN in text and END in text:
         return BEGIN + text.split(BEGIN, 1)[1].split(END, 1)[0] + END

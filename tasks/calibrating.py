@@ -29,6 +29,7 @@ from tasks.background import OFF, background_key
 from tasks.ledger import Role, ledger_version, read_corrected, rows_of
 from tasks.logbook import note
 from tasks.normals import CALIBRATION, read_normal_scores
+from tasks.quality import NEAR_LEAKS, learnt_tests
 from tasks.store import ObjectStore, open_store
 
 SCORE_COLUMNS = (
@@ -50,7 +51,7 @@ SCORE_COLUMNS = (
     "notes",
 )
 LEAKED = "leaked"
-"""Note of a test clip that is an exact copy of a recording that was learnt from."""
+"""Note of a test clip that is a copy of a recording that was learnt from."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -202,7 +203,7 @@ def judge_clips(store: ObjectStore, scores: Scores, threshold: Threshold, calibr
             " onboard the package again, which scores what is missing"
         )
     table = table.assign(threshold=threshold.value, engine=model.engine, model_version=model.version)
-    leaked = table["recording_id"].isin(find_leaks(ledger))
+    leaked = table["recording_id"].isin(find_leaks(store, model.asset.customer, ledger))
     table["notes"] = table["notes"].mask(leaked, (table["notes"] + f"; {LEAKED}").str.removeprefix("; "))
     return table.assign(**_verdicts(table, threshold, calibration)).reset_index(drop=True)
 
@@ -225,10 +226,18 @@ def _verdicts(table: pd.DataFrame, threshold: Threshold, calibration: np.ndarray
     }
 
 
-def find_leaks(ledger: pd.DataFrame) -> set[str]:
-    """Recording ids of tests that the ledger also holds to learn from: the same sound, sample by sample."""
-    learnt = rows_of(ledger, [Role.TARGET, Role.SOURCE])
-    return set(learnt["recording_id"]) & set(rows_of(ledger, [Role.TEST])["recording_id"])
+def find_leaks(store: ObjectStore, customer: str, ledger: pd.DataFrame) -> set[str]:
+    """Recording ids of tests that were learnt from: the same sound, sample by sample, re-encoded or cut.
+
+    Exact copies by the ledger, which knows all packages and what was corrected since; near ones as the gate found them
+    within a package.
+    """
+    learnt, tests = rows_of(ledger, [Role.TARGET, Role.SOURCE]), rows_of(ledger, [Role.TEST])
+    near: set[str] = set()
+    for package_id in sorted(set(tests["package"])):
+        quality = keys.package(customer, package_id, "quality.parquet")
+        near |= learnt_tests(store.get_frame(quality), by=NEAR_LEAKS) if store.exists(quality) else set()
+    return set(tests["recording_id"]) & (near | set(learnt["recording_id"]))
 
 
 def without_leaked_labels(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Encoders are kept for the life of the process: loading weights costs more than a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +19,12 @@ from schemas.errors import UsageError, WeightsError
 if TYPE_CHECKING:
     from engines.base import Engine
     from engines.encoders.base import Encoder
+    from engines.ensemble import Ensemble
     from engines.prototypes import Lessons
 
 ENSEMBLE = "ensemble"
+ENSEMBLE_TRUSTED_FROM = 5
+"""Normals from which an ensemble's threshold rings about as often as it says, by benchmarks/calibration.md."""
 
 ENCODERS = ("ast", "lite0", "logmel")
 
@@ -137,15 +141,16 @@ def _new_member(name: str, recipe: Recipe, *, least: int = MIN_RECORDINGS, lesso
 
 
 def caveats_of(fitted: Engine) -> tuple[str, ...]:
-    """Why the engine, fitted again to the same recordings, may come out otherwise; asked where it was just fitted.
+    """What is to be known of an engine that was just fitted: in what it is not to be trusted, or not repeatable.
 
-    Engine C alone is trained, within a time and where there is one on a GPU; an ensemble is asked for its members.
+    Engine C alone is trained, within a time and where there is one on a GPU; an ensemble is asked for its members too.
     """
     from engines.ensemble import Ensemble
     from engines.prototypes import Prototypes
 
     if isinstance(fitted, Ensemble):
-        return tuple(caveat for member in fitted.members.values() for caveat in caveats_of(member))
+        of_members = [caveat for member in fitted.members.values() for caveat in caveats_of(member)]
+        return (*_few_normals(fitted), *of_members)
     if not isinstance(fitted, Prototypes):
         return ()
     import torch
@@ -160,6 +165,15 @@ def caveats_of(fitted: Engine) -> tuple[str, ...]:
     if fitted.settings.device != "cpu" and torch.cuda.is_available():
         found.append("engine C was trained on a GPU; fitted again, or elsewhere, it may score slightly otherwise")
     return tuple(found)
+
+
+def _few_normals(fitted: Ensemble) -> Iterator[str]:
+    """Each normal is left out of members that learn from the others: of two others, too little is left to go by."""
+    if (n := len(fitted.normal_scores())) < ENSEMBLE_TRUSTED_FROM:
+        yield (
+            f"an ensemble of engines that learnt from {n} normals rings several times as often as its threshold says;"
+            f" send {ENSEMBLE_TRUSTED_FROM} or more, or let ALP choose one engine"
+        )
 
 
 def load_engine(folder: Path, encoder: str) -> Engine:

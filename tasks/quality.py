@@ -49,8 +49,9 @@ Recordings = Mapping[AssetKey, frozenset[str]]
 REGION_TOLERANCE_S = 0.1
 """People write where a recording ends rounded to a tenth of a second."""
 _SHORTAGES = ("asset.normals", "asset.few_normals")
-LEAKS = frozenset({"clip.leak", "clip.near_leak", "clip.known_normal"})
-"""Rules by which the score of a test clip says nothing: its machine learnt that very recording."""
+NEAR_LEAKS = frozenset({"clip.near_leak"})
+LEAKS = NEAR_LEAKS | {"clip.leak", "clip.known_normal"}
+"""Rules by which the score of a test clip says nothing: its machine learnt that very recording, or one near to it."""
 
 
 @dataclass(frozen=True)
@@ -456,13 +457,13 @@ def _good_clips(quality: pd.DataFrame) -> pd.DataFrame:
     return good.assign(recording_id=good["content_sha256"].str[:RECORDING_ID_DIGITS])
 
 
-def learnt_tests(quality: pd.DataFrame) -> frozenset[str]:
+def learnt_tests(quality: pd.DataFrame, *, by: frozenset[str] = LEAKS) -> frozenset[str]:
     """Ids of the recordings among a package's test clips that their machine learnt from, also re-encoded or cut: rows
     of a judged table with these ids belong in no figure.
 
-    quality: the table of measures, as `Judgement.quality` or quality.parquet holds it.
+    quality: the table of measures, as `Judgement.quality` or quality.parquet holds it. by: the rules that tell.
     """
-    leaks = quality["split"].eq("test") & quality["reasons"].map(lambda reasons: not LEAKS.isdisjoint(reasons))
+    leaks = quality["split"].eq("test") & quality["reasons"].map(lambda reasons: not by.isdisjoint(reasons))
     return frozenset(quality.loc[leaks.astype(bool), "content_sha256"].dropna().str[:RECORDING_ID_DIGITS])
 
 

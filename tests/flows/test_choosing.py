@@ -83,9 +83,10 @@ def with_noise_for_tests(package: Path, folder: Path) -> Path:
 
 
 def learnt(store: FolderStore, result: OnboardResult) -> dict[str, bytes]:
-    """All that is filed of models but their scores, and the selection, without the names of run and ledger in it."""
+    """All that is filed of models but what became of tests, and the selection, without the names of run and ledger."""
     models = store.list_keys("assets/acme/fan-00/models/")
-    found = {key: store.get(key) for key in models if not key.endswith("/scores.parquet")}
+    of_tests = ("/scores.parquet", "/card.json")
+    found = {key: store.get(key).replace(result.run_id.encode(), b"") for key in models if not key.endswith(of_tests)}
     selection, asset = f"runs/acme/{result.run_id}/fan-00/selection.json", selection_of(store, result).asset
     filed = store.get(selection)
     for name in (result.run_id, asset.ledger_version):

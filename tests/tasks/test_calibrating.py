@@ -240,6 +240,27 @@ def test_a_test_clip_that_was_learnt_by_heart_is_no_evidence(store: FolderStore,
     assert found["recall"] == 1.0
 
 
+def test_a_test_clip_that_is_nearly_what_was_learnt_is_no_evidence(
+    store: FolderStore, run: Run, tmp_path: Path
+) -> None:
+    scores = scored(store, run, {"e1": 0.1, "e2": 99.0})
+    gate = pd.DataFrame(
+        {
+            "split": ["test", "test", "train"],
+            "content_sha256": ["e1".ljust(64, "0"), "e2".ljust(64, "0"), "t1".ljust(64, "0")],
+            "reasons": [["clip.near_leak"], ["clip.leak"], ["clip.near_leak"]],
+        }
+    )
+    store.put_frame(f"packages/acme/{'1' * 16}/quality.parquet", gate)
+    ledger = store.get_frame(scores.model.asset.ledger_key)
+    ids = {"e1": "e1".ljust(16, "0"), "e2": "e2".ljust(16, "0")}
+    store.put_frame(scores.model.asset.ledger_key, ledger.replace({"recording_id": ids}))
+    store.put_frame(scores.key, store.get_frame(scores.key).replace({"recording_id": ids}))
+    _, table = calibrated(store, run, tmp_path, scores)
+    # What the gate said of an exact copy stands only as long as the ledger has it: labels are corrected.
+    assert table["notes"].fillna("").tolist() == ["leaked", ""]
+
+
 def test_hold_off_changes_the_rule_s_bound_and_not_the_model(store: FolderStore, run: Run, tmp_path: Path) -> None:
     result, _ = calibrated(store, run, tmp_path, scored(store, run, {"e1": 0.1, "e2": 0.6}))
     before = store.get_model(result.rule_key, AlarmRule)

@@ -23,6 +23,7 @@ from schemas.references import Asset, Model, Run, Selection, Source
 from schemas.settings import OnboardSettings
 from tasks.background import Standing
 from tasks.engines import Recipe, caveats_of
+from tasks.report.words import Words
 from tasks.scoring import fit_engine, model_version, recipe_of, score_recordings
 from tasks.store import FolderStore
 
@@ -195,9 +196,21 @@ def test_an_ensemble_has_the_caveats_of_its_members(monkeypatch: pytest.MonkeyPa
 
     ensemble = Ensemble(("a", "c"), refuse)
     ensemble.members = {"a": PatchMemory(LogMelEncoder()), "c": Prototypes()}
+    ensemble._normal_scores = np.zeros(5)
     assert caveats_of(ensemble) == ()
     ensemble.members["c"] = cut_off()
     assert caveats_of(ensemble) == caveats_of(cut_off()) != ()
+
+
+def test_an_ensemble_of_few_normals_says_that_it_rings_too_often() -> None:
+    def refuse(name: str, least: int) -> Any:
+        raise AssertionError
+
+    ensemble = Ensemble(("a", "b"), refuse)
+    ensemble._normal_scores = np.zeros(4)
+    (caveat,) = caveats_of(ensemble)
+    assert caveat.startswith("an ensemble of engines that learnt from 4 normals rings several times as often")
+    assert Words("ko").translate(caveat).language == "ko"
 
 
 def test_training_on_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
