@@ -43,7 +43,7 @@ def test_a_hostile_upload_ends_in_a_whole_run(name: str, tmp_path: Path, setting
     assert manifest.quality.bad_input == (case.exit_code == BAD_INPUT)
     assert {problem.rule for problem in manifest.quality.problems} >= {*case.rules, *case.notes}
     tops = {key.partition("/")[0] for key in store.list_keys()}
-    filed = {"packages", "assets", "library"}
+    filed = {"packages", "assets", "library", "customers"}
     assert tops == {"raw", "runs"} | (filed if manifest.result.verdict is not Verdict.REJECTED else set())
     assert store.get(manifest.package.raw_key) == source.read_bytes()
     pages = [store.get(key) for key in store.list_keys("runs/") if key.endswith(".html")]
