@@ -129,12 +129,13 @@ def show(
     from tasks.assets import find_asset
     from tasks.covering import read_coverage
     from tasks.drifting import read_drift
+    from tasks.pacing import read_pace
     from tasks.store import open_store
 
     shelf = open_store(store or Environment().store)
     asset_id = find_asset(shelf, customer, asset)
     standing, drift = read_standing(shelf, customer, asset_id), read_drift(shelf, customer, asset_id)
-    coverage = read_coverage(shelf, customer, asset_id)
+    coverage, pace = read_coverage(shelf, customer, asset_id), read_pace(shelf, customer, asset_id)
     alarms = list(read_alarms(shelf, customer, asset_id))
     if as_json:
         print_json(
@@ -144,6 +145,7 @@ def show(
                 "standing": standing and standing.model_dump(mode="json"),
                 "coverage": coverage and coverage.model_dump(mode="json"),
                 "drift": drift and drift.model_dump(mode="json"),
+                "pace": pace and pace.model_dump(mode="json"),
                 "alarms": [alarm.model_dump(mode="json") for alarm in alarms],
             }
         )
@@ -157,6 +159,8 @@ def show(
         _say(coverage.sentence, "bold yellow")
     if drift is not None and drift.mark is not None:
         _say(drift.sentence, "yellow")
+    if pace is not None and pace.outrun:
+        _say(pace.sentence, "yellow")
     for alarm in alarms:
         end = f"ended {when(alarm.cleared_at)}" if alarm.cleared_at else "no end yet"
         if alarm.superseded_by:

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from deployments.options import AsJson, StoreUrl, stdout
 from schemas.settings import Environment, Language
+from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from tasks.fleet import Fleet
@@ -43,8 +44,10 @@ def _print_fleet(found: Fleet, page: str, language: Language) -> None:
         name = say.machine(machine.machine_type, machine.section_id)
         status, advice = say(f"fleet.status.{machine.status}"), say(f"fleet.advice.{machine.status}")
         _say(f"{name}: {status}. {advice}")
+        if machine.coverage is not None and not machine.coverage.covered:
+            _say(f"  {machine.coverage.sentence}")
     _say(page)
 
 
 def _say(text: str) -> None:
-    stdout.print(escape(text), highlight=False, soft_wrap=True)
+    stdout.print(escape(without_controls(text)), highlight=False, soft_wrap=True)

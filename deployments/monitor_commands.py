@@ -14,7 +14,7 @@ from schemas.settings import Environment
 from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
-    from tasks.watching import News, Watched
+    from tasks.watch_news import News, Watched
 
 AssetName = Annotated[
     str, typer.Argument(metavar="ASSET", help="Machine type and section, such as fan-00.", show_default=False)
@@ -82,16 +82,23 @@ def _watch_folder(
 ) -> Watched:
     from deployments.score_commands import print_champion
     from deployments.watch_loop import keep_watching
+    from tasks.fleet_upkeep import FleetPage
     from tasks.monitoring import load_watch
     from tasks.recordings import RecorderFolder
     from tasks.store import open_store
     from tasks.telling import configured_tell
-    from tasks.watching import Watched, Watcher
+    from tasks.watching import Watcher
 
     source = RecorderFolder(folder)
     shelf = open_store(url)
     loaded = load_watch(shelf, customer, asset)
     print_champion(loaded, printer.console)
+    page = FleetPage(shelf, customer, otherwise=loaded.settings.language, say=printer.say_once)
+
+    def on_news(news: News) -> None:
+        page.note(news)
+        printer.print_news(news)
+
     watcher = Watcher(
         shelf,
         loaded,
@@ -99,11 +106,12 @@ def _watch_folder(
         patience=patience,
         settle_s=settle_s,
         tell=configured_tell(),
-        on_news=printer.print_news,
+        on_news=on_news,
     )
     printer.say(f"Listening to {folder}; stop with Ctrl-C", "dim")
-    keep_watching(watcher, poll_s=poll_s, say=printer.say, say_once=printer.say_once)
-    return Watched.of(watcher)
+    keep_watching(watcher, poll_s=poll_s, say=printer.say, say_once=printer.say_once, after_look=page.keep_up)
+    page.keep_up(at_once=True)
+    return watcher.watched
 
 
 def _say_who_is_told(printer: Printer, customer: str, url: str) -> None:
@@ -160,9 +168,9 @@ class Printer:
                 self.say(f"Model {news.text} is champion now, and the alarm starts anew", "bold")
             case "settings":
                 self.say(f"Model {news.text} was onboarded anew; its settings of now are in force", "bold")
-            case "drifted" | "uncovered":
+            case "drifted" | "uncovered" | "outrun":
                 self.say(news.text, "bold yellow")
-            case "covered":
+            case "covered" | "in_pace":
                 self.say(news.text, "green")
             case "told":
                 self._trouble = ""
@@ -213,5 +221,7 @@ def _print_summary(printer: Printer, watched: Watched, url: str) -> None:
     coverage = read_coverage(store, watched.customer, watched.asset)
     if watched.uncovered and coverage is not None:
         printer.say(coverage.sentence, "bold yellow")
+    for text in watched.notes:
+        printer.say(text, "bold yellow")
     if watched.drifted:
         printer.say(f"{watched.asset} has drifted: record new normals and onboard them", "yellow")

@@ -24,9 +24,15 @@ Say = Callable[[str, str | None], None]
 
 
 def keep_watching(
-    watcher: Watcher, *, poll_s: float, say: Say, say_once: Callable[[str], None], quiet_s: float = QUIET_S
+    watcher: Watcher,
+    *,
+    poll_s: float,
+    say: Say,
+    say_once: Callable[[str], None],
+    after_look: Callable[[], None] = lambda: None,
+    quiet_s: float = QUIET_S,
 ) -> None:
-    """Look every `poll_s` seconds until SIGINT or SIGTERM."""
+    """Look every `poll_s` seconds until SIGINT or SIGTERM; `after_look`: once people were told of what it brought."""
     heard_at, is_quiet = time.monotonic(), False
     with _stop_signals() as stop:
         while not stop.is_set():
@@ -36,6 +42,7 @@ def keep_watching(
             elif not is_quiet and time.monotonic() - heard_at >= quiet_s:
                 is_quiet = True
                 say(f"No new recording for {quiet_s:g} s; still listening", "yellow")
+            after_look()
             stop.wait(poll_s)
     say("Stopped", "dim")
 

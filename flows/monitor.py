@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from prefect import flow
 
-from tasks.monitor_steps import judge_new_recordings, show_judged, tell_people
-from tasks.watching import Watched
+from tasks.monitor_steps import judge_new_recordings, refresh_fleet_page, show_judged, tell_people
+from tasks.watch_news import Watched
 
 
 @flow(name="monitor", flow_run_name="monitor-{customer}-{asset}")
 def monitor(customer: str, asset: str, store: str, folder: str | None = None) -> Watched:
-    """Judge what is new, raise and clear alarms, and tell people."""
+    """Judge what is new, raise and clear alarms, bring the fleet page up to date, and tell people."""
     watched = judge_new_recordings(customer, asset, store, folder)
     show_judged(watched, store)
+    refresh_fleet_page(watched, store)
     return tell_people(watched, store)

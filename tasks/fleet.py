@@ -1,36 +1,57 @@
 """All machines of a customer on one page: what covers each, how sure that is, and what it last said.
 
 What an onboarding found out lies beside the model that it made, as a card (`card.json`); the page takes the champion's
-card of each asset and what the monitor has filed since. It holds no clock of its own: the same store gives the same
-page.
+card of each asset and what the monitor has filed since, which writes it anew (`tasks.fleet_upkeep`). It holds no clock
+of its own: the same store gives the same page.
 """
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Literal, get_args
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import pandas as pd
 from prefect import task
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmRule, AlarmState
-from schemas.errors import InputError
+from schemas.errors import InputError, StoreError
 from schemas.references import Model
 from schemas.settings import AlarmPolicy, Kpi, Language
 from tasks import keys
 from tasks.calibrating import Champion
+from tasks.covering import Coverage, read_coverage
 from tasks.drifting import read_drift
 from tasks.ledger import Role, asset_ids, ledger_version, read_corrected
+from tasks.pacing import Pace, read_pace
 from tasks.store import ModelT, ObjectStore, open_store
-from tasks.watch_log import WatchLog, read_rows
+from tasks.watch_log import part_keys, read_state
 
 if TYPE_CHECKING:
     from tasks.report.pages import AssetPage
 
-Status = Literal["ringing", "blind", "unset", "drifted", "changed", "unmet", "rehearsal", "unproven", "covered"]
+Status = Literal[
+    "ringing",
+    "uncovered",
+    "blind",
+    "unset",
+    "drifted",
+    "outrun",
+    "changed",
+    "unmet",
+    "rehearsal",
+    "unproven",
+    "covered",
+]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """What a machine's line says first, the most urgent first."""
+
+_LANGUAGE = re.compile(rb'<html lang="([a-z]+)">')
+_HEAD_BYTES = 1000
 
 
 class AssetCard(BaseModel):
@@ -125,6 +146,8 @@ class Machine(BaseModel):
     card: AssetCard | None = Field(description="Of the champion; None where an older version onboarded it.")
     recordings: dict[str, int] = Field(description="By role, corrections applied.")
     watched: Watched | None = Field(description="None where the monitor has judged nothing by the champion yet.")
+    coverage: Coverage | None = Field(description="Whether good recordings come; None where it was never watched.")
+    pace: Pace | None = Field(description="How often they come, where that is known by the card's policy.")
 
 
 class Fleet(BaseModel):
@@ -164,11 +187,12 @@ def _gather_machine(store: ObjectStore, customer: str, asset_id: str) -> Machine
     card = None if champion is None else _read(store, card_key(customer, asset_id, champion.version), AssetCard)
     changed = champion is not None and champion.ledger_version != ledger_version(ledger)
     watched = _watched(store, customer, asset_id, champion)
+    coverage, pace = read_coverage(store, customer, asset_id), _pace(store, customer, asset_id, card)
     return Machine(
         asset=asset_id,
         machine_type=ledger["machine_type"].iloc[0],
         section_id=ledger["section_id"].iloc[0],
-        status=_status(champion, card, watched, changed=changed),
+        status=_status(champion, card, watched, coverage, pace, changed=changed),
         champion=champion,
         card=card,
         recordings={
@@ -177,7 +201,15 @@ def _gather_machine(store: ObjectStore, customer: str, asset_id: str) -> Machine
             if role != Role.RETRACTED
         },
         watched=watched,
+        coverage=coverage,
+        pace=pace,
     )
+
+
+def _pace(store: ObjectStore, customer: str, asset_id: str, card: AssetCard | None) -> Pace | None:
+    """How often recordings come; None where the monitor found that by another cadence than the card's."""
+    found = read_pace(store, customer, asset_id)
+    return found if found is not None and card is not None and found.stated == card.policy.clips_per_day else None
 
 
 def _read(store: ObjectStore, key: str, model: type[ModelT]) -> ModelT | None:
@@ -188,23 +220,57 @@ def _watched(store: ObjectStore, customer: str, asset_id: str, champion: Champio
     """What the monitor has judged by the champion; None where it has judged nothing yet."""
     if champion is None:
         return None
-    rows = read_rows(store, customer, asset_id, champion.version)
-    if rows.empty:
+    parts = part_keys(store, customer, asset_id, champion.version)
+    if not parts:
         return None
+    counted = pd.DataFrame([_count_closed(store, key) for key in parts[:-1]] + [_count(store, parts[-1])])
     drift = read_drift(store, customer, asset_id)
     return Watched(
-        recordings=len(rows),
-        refused=int((rows["decision"] == "refused").sum()),
-        last=rows["time"].max().to_pydatetime(),
-        alarm=WatchLog(store, customer, asset_id, champion.version).state,
+        recordings=int(counted["recordings"].sum()),
+        refused=int(counted["refused"].sum()),
+        last=counted["last"].max().to_pydatetime(),
+        alarm=read_state(store, customer, asset_id, champion.version),
         drifted=None if drift is None or drift.model_version != champion.version else drift.mark is not None,
     )
 
 
-def _status(champion: Champion | None, card: AssetCard | None, watched: Watched | None, *, changed: bool) -> Status:
+class _Counted(NamedTuple):
+    """What lies in a part of the monitor's rows; `last`: when the newest was recorded."""
+
+    recordings: int
+    refused: int
+    last: pd.Timestamp
+
+
+def _count(store: ObjectStore, key: str) -> _Counted:
+    data = store.get(key)
+    try:
+        rows = pd.read_parquet(io.BytesIO(data), columns=["decision", "time"])
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{key} is damaged ({error}); put it back from a backup") from error
+    return _Counted(len(rows), int((rows["decision"] == "refused").sum()), rows["time"].max())
+
+
+@lru_cache(maxsize=10_000)
+def _count_closed(store: ObjectStore, key: str) -> _Counted:
+    """The same of a part that another one follows: it does not change, and a year of rows has a hundred."""
+    return _count(store, key)
+
+
+def _status(
+    champion: Champion | None,
+    card: AssetCard | None,
+    watched: Watched | None,
+    coverage: Coverage | None,
+    pace: Pace | None,
+    *,
+    changed: bool,
+) -> Status:
     """The most urgent of all that is the matter with a machine."""
     if watched is not None and watched.alarm.phase == "alarm":
         return "ringing"
+    if coverage is not None and not coverage.covered:
+        return "uncovered"
     if champion is None or card is None:
         return "unset"
     if card.synthetic:
@@ -213,6 +279,8 @@ def _status(champion: Champion | None, card: AssetCard | None, watched: Watched 
         return "blind"
     if watched is not None and watched.drifted:
         return "drifted"
+    if pace is not None and pace.outrun:
+        return "outrun"
     if changed:
         return "changed"
     if card.kpi_status == "not_met":
@@ -234,11 +302,32 @@ def file_fleet_page(store: ObjectStore, customer: str, *, language: Language) ->
     UsageError, InputError
         As `gather_fleet`.
     """
+    return _file(store, customer, lambda: language)
+
+
+def refresh_fleet_page(store: ObjectStore, customer: str, *, otherwise: Language) -> Fleet:
+    """Write the page anew in the language that it says it is in; `otherwise`: in which, where there is none yet.
+
+    Raises
+    ------
+    UsageError, InputError
+        As `gather_fleet`.
+    """
+    return _file(store, customer, lambda: _language_of(store, customer) or otherwise)
+
+
+def _language_of(store: ObjectStore, customer: str) -> Language | None:
+    key = keys.fleet(customer)
+    said = _LANGUAGE.search(store.get(key)[:_HEAD_BYTES]) if store.exists(key) else None
+    return next((language for language in get_args(Language) if said and said[1].decode() == language), None)
+
+
+def _file(store: ObjectStore, customer: str, language: Callable[[], Language]) -> Fleet:
     from tasks.report.pages import render_fleet_page
 
     key = keys.fleet(customer)
     # Two runs that end at once: the later one to read is the later one to write.
     with store.lock(key):
         fleet = gather_fleet(store, customer)
-        store.put(key, render_fleet_page(fleet, language=language).encode())
+        store.put(key, render_fleet_page(fleet, language=language()).encode())
     return fleet

@@ -26,10 +26,10 @@ from schemas.machine_types import load_machine_types
 from schemas.problems import Problem, Severity
 from schemas.rules import report
 from schemas.settings import OnboardSettings
-from tasks.audio import decode, open_audio
+from tasks.audio import decode
 from tasks.clips import Clip
 from tasks.packing import SOUNDS
-from tasks.signals import judge_signal, sensor_of
+from tasks.signals import judge_signal, opened_file, sensor_of
 
 _READ_BYTES = 2**20
 _NO_ROW = 0
@@ -113,8 +113,8 @@ def hear(name: str, data: bytes, ear: Ear) -> Heard:
         file_is_there=True,
     )
     try:
-        audio = open_audio(io.BytesIO(data), ear.settings.qa, name=name)
-        judge_signal(clip, audio, ear.settings, lambda _, standard: kept.append(_held(standard)))
+        with opened_file(io.BytesIO(data), ear.settings.qa, name=name) as audio:
+            judge_signal(clip, audio, ear.settings, lambda _, standard: kept.append(_held(standard)))
     except PackageError as error:
         clip.problems += error.problems
     measures = clip.measures

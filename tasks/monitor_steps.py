@@ -10,13 +10,16 @@ from prefect.artifacts import create_table_artifact
 
 from schemas.errors import EnvironmentFault
 from tasks.alarms import when
+from tasks.fleet_upkeep import write_page
 from tasks.logbook import note
 from tasks.monitoring import load_watch
 from tasks.recordings import RecorderFolder, StoreRecordings
 from tasks.store import open_store
 from tasks.telling import configured_tell
+from tasks.untold import tell_of_all
 from tasks.watch_log import read_rows
-from tasks.watching import Watched, Watcher, tell_of_all
+from tasks.watch_news import Watched
+from tasks.watching import Watcher
 
 _SHOWN_ROWS = 100
 
@@ -29,13 +32,15 @@ def judge_new_recordings(customer: str, asset: str, store: str, folder: str | No
     source = RecorderFolder(Path(folder)) if folder else StoreRecordings(shelf, customer, watch.asset_id)
     watcher = Watcher(shelf, watch, source, patience=None, tell=configured_tell())
     watcher.look()
-    watched = Watched.of(watcher)
+    watched = watcher.watched
     for name, why in watched.refused.items():
         note(f"Refused {name}: {why}")
     note(
         f"{watched.judged} recordings judged, {len(watched.refused)} refused, {watched.repeated} known,"
         f" {watched.waiting} not finished; {len(watched.raised)} alarms raised, {len(watched.cleared)} ended"
     )
+    for text in watched.notes:
+        note(text)
     return watched
 
 
@@ -67,3 +72,11 @@ def show_judged(watched: Watched, store: str) -> None:
         table=shown.astype(object).where(shown.notna(), None).to_dict("records"),
         description=f"The last {len(shown)} recordings of {watched.asset}, by model {watched.model_version}",
     )
+
+
+@task(name="Write the fleet page", task_run_name="Write the fleet page of {watched.customer}")
+def refresh_fleet_page(watched: Watched, store: str) -> None:
+    """Write the page of all machines anew, in its language, where this pass brought anything; a failure is noted."""
+    if not watched.changed:
+        return
+    write_page(open_store(store), watched.customer, otherwise=watched.language, say=note)

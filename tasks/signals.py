@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,19 @@ def opened(path: str, archive: PackageArchive, qa: QaLimits) -> Iterator[Audio]:
     with tempfile.SpooledTemporaryFile(HELD_BYTES) as content:
         archive.copy(path, content)
         content.seek(0)
-        audio = open_audio(content, qa, name=path)
-        with _alone() if isinstance(audio, LongAudio) else nullcontext():
+        with opened_file(content, qa, name=path) as audio:
             yield audio
+
+
+@contextmanager
+def opened_file(content: IO[bytes], qa: QaLimits, *, name: str) -> Iterator[Audio]:
+    """A recording from its file, for as long as the context lasts; a long one waits until no other is open.
+
+    Raises PackageError where it cannot or must not be decoded.
+    """
+    audio = open_audio(content, qa, name=name)
+    with _alone() if isinstance(audio, LongAudio) else nullcontext():
+        yield audio
 
 
 @contextmanager

@@ -24,6 +24,7 @@ Units: times are UTC, those of a recording the time its file was written; severi
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -39,6 +40,9 @@ from tasks.store import ObjectStore
 
 PART_ROWS = 2000
 """Rows of a part: at a clip a minute a day and a half, written anew in some 20 ms."""
+
+PACED = 20_000
+"""The last recordings of which it is kept when they were made, to tell how often they come."""
 
 _ALSO_SEEN = "also_seen.parquet"
 
@@ -98,6 +102,13 @@ class Known(NamedTuple):
     refused: bool
 
 
+class Made(NamedTuple):
+    """When a recording was made, as far as is known, and how long it is, in s."""
+
+    time: datetime
+    duration_s: float
+
+
 class Judged(NamedTuple):
     """The recording that a file of some name held when it was last judged."""
 
@@ -110,7 +121,8 @@ class WatchLog:
 
     `state` and `alarm_id` are those after the last row; `presumed` the scores, oldest first, of the clips that this
     champion found normal, while no alarm was on and in no alarm's window. `refused_in_a_row` counts the last rows
-    without a good recording, by whichever champion, and `last_good` is when the last good one was recorded.
+    without a good recording, by whichever champion, and `last_good` is when the last good one was recorded. `made` are
+    the last `PACED` recordings that entered an alarm rule's window, by whichever champion, as they were filed.
     """
 
     def __init__(self, store: ObjectStore, customer: str, asset_id: str, version: str) -> None:
@@ -122,6 +134,7 @@ class WatchLog:
         self.state, self.alarm_id = AlarmState(), None
         self.refused_in_a_row = 0
         self.last_good: datetime | None = None
+        self.made: deque[Made] = deque(maxlen=PACED)
         self._presumed: dict[str, float] = {}
         self._files: set[SeenFile] = set()
         self._hashes: dict[str, Known] = {}
@@ -161,6 +174,8 @@ class WatchLog:
         self._hashes |= _known_by(rows, "file_sha")
         self._recordings |= _known_by(rows, "recording_id")
         self._count_refused(rows)
+        entered = rows[rows["exceeded"].notna()]
+        self.made.extend(map(Made, entered["time"].dt.to_pydatetime(), entered["duration_s"].tolist()))
         last = rows.iloc[-1]
         state = AlarmState.model_validate_json(last["alarm_state"])
         if not reigns:
@@ -265,6 +280,15 @@ def _version_of(key: str) -> str:
 
 def _number_of(key: str) -> int:
     return int(key.rpartition("/")[2].removesuffix(".parquet"))
+
+
+def read_state(store: ObjectStore, customer: str, asset_id: str, version: str) -> AlarmState:
+    """Where the alarm of an asset stands for a champion, by the last part alone; what `WatchLog.state` is."""
+    parts = part_keys(store, customer, asset_id)
+    if not parts:
+        return AlarmState()
+    state = AlarmState.model_validate_json(_read(store, parts[-1])["alarm_state"].iloc[-1])
+    return state if _version_of(parts[-1]) == version else succeed(state)
 
 
 def succeed(state: AlarmState) -> AlarmState:

@@ -9,80 +9,32 @@ and the watch goes on: with the champion it has, where the next one cannot be lo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import AlpError, EnvironmentFault, InputError
 from schemas.problems import Problem
 from schemas.rules import report
-from schemas.settings import Environment
-from tasks.alarms import Alarm, describe_happening, make_up, untold_alarms, write_alarms, write_state
+from tasks.alarms import make_up, write_alarms, write_state
 from tasks.background import NOT_COMPARABLE
-from tasks.covering import Coverage, judge_coverage, read_coverage, untold_coverage
-from tasks.drifting import DriftState, judge_windows, untold_drift
-from tasks.events import Happening, Tell
+from tasks.covering import Coverage, judge_coverage, read_coverage
+from tasks.drifting import DriftState, judge_windows
+from tasks.events import Tell
 from tasks.hearing import Heard, goes_on, hash_bytes, hear, refused_unread, too_large
 from tasks.monitoring import BATCH, Judgement, Watch, load_watch, read_champion
+from tasks.pacing import judge_pace, read_pace
 from tasks.parallel import ordered_map
 from tasks.plain_text import printable, without_controls
 from tasks.raising import Batch
 from tasks.recordings import SETTLE_S, UNFINISHED_RULES, Settling, Source
 from tasks.store import ObjectStore
-from tasks.telling import give_up, is_too_old, tell_once
-from tasks.watch_log import Row, SeenFile, WatchLog, as_frame
+from tasks.untold import tell_of_all
+from tasks.watch_log import SeenFile, WatchLog, as_frame
+from tasks.watch_news import News, Tally, Watched
 
 TELL_AGAIN_S = 30.0
 """Before a server that did not answer is asked again: judging must not wait for it at every look."""
-
-NewsKind = Literal[
-    "champion",
-    "settings",
-    "away",
-    "trouble",
-    "judged",
-    "refused",
-    "passed_over",
-    "repeated",
-    "grown",
-    "drifted",
-    "uncovered",
-    "covered",
-    "told",
-    "not_told",
-    "nobody_told",
-    "too_old",
-]
-
-
-@dataclass(frozen=True, eq=False)
-class News:
-    """Something that a look brought, for whoever looks on; `text` says why, where there is a why."""
-
-    kind: NewsKind
-    row: Row | None = None
-    heard: Heard | None = None
-    judgement: Judgement | None = None
-    alarm: Alarm | None = None
-    text: str = ""
-
-
-@dataclass
-class Tally:
-    """What looks brought in all; `refused` says why, by name, and `waiting` counts files not finished at the last."""
-
-    judged: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-    repeated: int = 0
-    raised: list[str] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
-    told: int = 0
-    waiting: int = 0
-    drifted: bool = False
-    uncovered: bool = False
 
 
 class Watcher:
@@ -113,6 +65,8 @@ class Watcher:
         self._said: set[tuple[str, str]] = set()
         self._repeats, self._why_refused, self._has_judged = 0, "", False
         self._coverage = read_coverage(store, watch.customer, watch.asset_id)
+        self._pace = read_pace(store, watch.customer, watch.asset_id)
+        self._has_said_pace = False
         self._tell_after = 0.0
         self._use(watch)
 
@@ -121,8 +75,17 @@ class Watcher:
         self.watch = watch
         self._log = WatchLog(self._store, watch.customer, watch.asset_id, watch.champion.version)
         self._drift: DriftState | None = None
-        self._has_to_tell = self._is_behind = True
+        self._has_to_tell = self._is_behind = self._is_to_pace = True
         self._catch_up()
+
+    @property
+    def watched(self) -> Watched:
+        """What all looks brought."""
+        return Watched.of(self.watch, self.tally)
+
+    def _say(self, news: News) -> None:
+        self.tally.changed |= news.is_filed
+        self._on_news(news)
 
     def _catch_up(self) -> None:
         """Write what follows from the last rows, where whoever filed them did not come to it."""
@@ -149,6 +112,7 @@ class Watcher:
         self.tally.waiting = self._settling.waiting
         self._judge_drift()
         self._judge_coverage()
+        self._judge_pace()
         return len(found)
 
     def tell_people(self) -> None:
@@ -159,7 +123,7 @@ class Watcher:
             telling = tell_of_all(self._store, self.watch.customer, self.watch.asset_id, self._tell, self._say_telling)
         except EnvironmentFault as error:
             self._tell_after = time.monotonic() + TELL_AGAIN_S
-            self._on_news(News("not_told", text=str(error)))
+            self._say(News("not_told", text=str(error)))
             return
         self.tally.told += telling.told
         self._tell_after = time.monotonic() + TELL_AGAIN_S if telling.refused else 0.0
@@ -168,7 +132,7 @@ class Watcher:
     def _say_telling(self, news: News) -> None:
         """Say what became of a message, once where nothing did."""
         if news.kind in ("told", "too_old") or self._is_new(news.kind, news.text):
-            self._on_news(news)
+            self._say(news)
 
     def _is_new(self, *what: str) -> bool:
         """Whether that was not said yet."""
@@ -185,17 +149,17 @@ class Watcher:
                 return
             successor = load_watch(self._store, watch.customer, watch.asset_id)
         except AlpError as error:
-            self._on_news(News("trouble", text=f"{error}; model {watch.champion.version} judges until then"))
+            self._say(News("trouble", text=f"{error}; model {watch.champion.version} judges until then"))
             return
         self._use(successor)
         is_other = successor.champion.version != watch.champion.version
-        self._on_news(News("champion" if is_other else "settings", text=successor.champion.version))
+        self._say(News("champion" if is_other else "settings", text=successor.champion.version))
 
     def _find(self) -> list[SeenFile]:
         try:
             there = self._source.list(self._pass_over)
         except InputError as error:
-            self._on_news(News("away", text=str(error)))
+            self._say(News("away", text=str(error)))
             return []
         new = [file for file in there if file not in self._unjudged and not self._log.knows_file(file)]
         return self._settling.take_settled(new, now=datetime.now(UTC))
@@ -205,7 +169,7 @@ class Watcher:
         shown, text = printable(name), f"{printable(name)}: {why}"
         if self._is_new("passed_over", text):
             self.tally.refused[shown] = text
-            self._on_news(News("passed_over", text=text))
+            self._say(News("passed_over", text=text))
 
     def _hear(self, file: SeenFile) -> Heard | None:
         """The file as it was heard; None where it is gone. What is known by its bytes is not decoded again."""
@@ -235,7 +199,7 @@ class Watcher:
         if file not in self._unreadable:
             self._unreadable.add(file)
             self.tally.refused[heard.name] = str(heard.refusal)
-            self._on_news(News("refused", heard=heard))
+            self._say(News("refused", heard=heard))
 
     def _judge_batch(self, files: Sequence[SeenFile]) -> None:
         heard = zip(files, ordered_map(self._hear, files), strict=True)
@@ -267,7 +231,7 @@ class Watcher:
             f"{heard.name} could not be judged ({why}): keep the file and tell us; it is tried again at the next start"
         )
         self.tally.refused[heard.name] = text
-        self._on_news(News("trouble", text=text))
+        self._say(News("trouble", text=text))
 
     def _is_known(self, heard: Heard) -> bool:
         return self._log.same_as(file_sha=heard.file_sha, recording_id=heard.recording_id) is not None
@@ -280,7 +244,7 @@ class Watcher:
             for file, heard in whole:
                 batch.add(file, heard, judged.get(str(heard.recording_id)), grown=heard.goes_on)
             if batch.rows:
-                self._is_behind = True
+                self._is_behind = self._is_to_pace = True
                 log.file_rows(batch.rows)
                 rows = as_frame(batch.rows)
                 write_alarms(store, watch.customer, watch.asset_id, rows)
@@ -304,15 +268,15 @@ class Watcher:
             elif row.transition == "cleared":
                 tally.cleared.append(str(row.alarm_id))
             place = self._store.location(alarm.picture) if alarm is not None and alarm.picture else ""
-            self._on_news(News("refused" if judgement is None else "judged", row, heard, judgement, alarm, place))
+            self._say(News("refused" if judgement is None else "judged", row, heard, judgement, alarm, place))
         for name in batch.grown:
-            self._on_news(News("grown", text=_say_grown(name)))
+            self._say(News("grown", text=_say_grown(name)))
         for file, same in batch.repeated:
             tally.repeated += 1
             self._repeats += same.refused
             became = "refused" if same.refused else "judged"
             text = f"{printable(file.name)} holds what {same.name} holds, which was {became}"
-            self._on_news(News("repeated", text=text))
+            self._say(News("repeated", text=text))
 
     def _note_heard(self, judgement: Judgement) -> None:
         """A recording that cannot be compared with the normals covers the machine no more than a refused one."""
@@ -326,7 +290,7 @@ class Watcher:
         self.tally.drifted = self._drift is not None and self._drift.mark is not None
         if self._drift is not None and self.tally.drifted and (before is None or before.mark is None):
             self._has_to_tell = True
-            self._on_news(News("drifted", text=self._drift.sentence))
+            self._say(News("drifted", text=self._drift.sentence))
 
     def _judge_coverage(self) -> None:
         before, log = self._coverage, self._log
@@ -348,9 +312,24 @@ class Watcher:
     def _say_coverage(self, now: Coverage, before: Coverage | None) -> None:
         if not now.covered:
             self._has_to_tell = True
-            self._on_news(News("uncovered", text=now.sentence))
+            self._say(News("uncovered", text=now.sentence))
         elif before is not None:
-            self._on_news(News("covered", text=f"{now.machine} ({now.customer}): covered again"))
+            self._say(News("covered", text=f"{now.machine} ({now.customer}): covered again"))
+
+    def _judge_pace(self) -> None:
+        """Say once, and again only after it was well in between, that recordings come too often."""
+        if not self._is_to_pace:
+            return
+        self._pace = pace = judge_pace(self._store, self.watch, self._log, self._pace)
+        self._is_to_pace = False
+        was_said, self._has_said_pace = self._has_said_pace, pace is not None and pace.outrun
+        self.tally.outrun, self.tally.notes = self._has_said_pace, [pace.sentence] if pace and pace.outrun else []
+        if pace is not None and pace.outrun and not was_said:
+            self._say(News("outrun", text=pace.sentence))
+        elif was_said and pace is not None and not pace.outrun:
+            self._say(
+                News("in_pace", text=f"{pace.machine} ({pace.customer}): recordings come as often as stated again")
+            )
 
 
 def _say_grown(name: str) -> str:
@@ -366,100 +345,3 @@ def _cannot_be_read(name: str, error: OSError) -> Problem:
 
 def _seems_unfinished(heard: Heard) -> bool:
     return heard.refusal is not None and heard.refusal.rule in UNFINISHED_RULES
-
-
-class Telling(NamedTuple):
-    """What telling brought: how much the server was told, and what it refuses to be told, and why."""
-
-    told: int
-    refused: tuple[str, ...]
-
-
-def tell_of_all(
-    store: ObjectStore,
-    customer: str,
-    asset_id: str,
-    tell: Tell | None,
-    on_news: Callable[[News], None] = lambda news: None,
-) -> Telling:
-    """Tell of every alarm, drift and outage of which nobody was told yet, one that is refused keeping back no other.
-
-    Raises
-    ------
-    EnvironmentFault
-        The server cannot be told now.
-    """
-    told, refused = 0, []
-    for name, happening, alarm in _untold(store, customer, asset_id, on_news):
-        if tell is None:
-            on_news(News("nobody_told", alarm=alarm, text=name))
-            continue
-        refusal = tell_once(store, customer, asset_id, name, happening, tell)
-        if refusal is None:
-            told += 1
-            on_news(News("told", alarm=alarm, text=name))
-        else:
-            refused.append(f"{happening.event} {name}: {refusal}")
-            on_news(News("not_told", alarm=alarm, text=refused[-1]))
-    return Telling(told, tuple(refused))
-
-
-def _untold(
-    store: ObjectStore, customer: str, asset_id: str, on_news: Callable[[News], None]
-) -> Iterator[tuple[str, Happening, Alarm | None]]:
-    """By which name, what, and the alarm if it is one; what is too old is noted as such."""
-    now, link = datetime.now(UTC), link_maker(store)
-    for alarm in untold_alarms(store, customer, asset_id):
-        happening = describe_happening(alarm, link=link, now=now)
-        if is_too_old(alarm.judged_at, now=now):
-            give_up(store, customer, asset_id, alarm.alarm_id, happening)
-            on_news(News("too_old", alarm=alarm, text=alarm.alarm_id))
-        else:
-            yield alarm.alarm_id, happening, alarm
-    for happening in (untold_drift(store, customer, asset_id), untold_coverage(store, customer, asset_id)):
-        if happening is not None:
-            yield happening.key, happening, None
-
-
-def link_maker(store: ObjectStore) -> Callable[[str], str]:
-    """Gives the address of an object: below `ALP_LINK_BASE` where that is set, else as the store has it."""
-    base = (Environment().link_base or store.url).rstrip("/")
-    return lambda key: f"{base}/{key}"
-
-
-class Watched(BaseModel):
-    """What one pass over an asset's recordings brought."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    customer: str
-    asset: str
-    model_version: str
-    judged: int = Field(description="Recordings judged for the first time.")
-    refused: dict[str, str] = Field(description="Files that are not good enough to be judged, and why, by name.")
-    repeated: int = Field(description="Files that hold what was judged before.")
-    waiting: int = Field(description="Files that are still being written, as far as can be told.")
-    raised: tuple[str, ...] = Field(description="Ids of the alarms that were raised.")
-    cleared: tuple[str, ...] = Field(description="Ids of the alarms that ended.")
-    told: int = Field(description="Alarms, drifts and outages that the Prefect server was told.")
-    drifted: bool = Field(description="Whether the champion is to be recalibrated.")
-    uncovered: bool = Field(description="Whether no good recordings come, so that a fault would not be heard.")
-
-    @classmethod
-    def of(cls, watcher: Watcher) -> Watched:
-        """What a watcher's looks brought in all."""
-        watch, tally = watcher.watch, watcher.tally
-        return cls(
-            customer=watch.customer,
-            asset=watch.asset_id,
-            model_version=watch.champion.version,
-            judged=tally.judged,
-            refused=tally.refused,
-            repeated=tally.repeated,
-            waiting=tally.waiting,
-            raised=tuple(tally.raised),
-            cleared=tuple(tally.cleared),
-            told=tally.told,
-            drifted=tally.drifted,
-            uncovered=tally.uncovered,
-        )

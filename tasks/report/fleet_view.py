@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.report import words
 from tasks.report.first_screen import name_cadence, name_kpi, name_rule, name_time
-from tasks.report.words import Words
+from tasks.report.words import Said, Words
 
 if TYPE_CHECKING:
     from tasks.fleet import AssetCard, Fleet, Machine, Status
+    from tasks.pacing import Pace
 
 _TONES = {
     "ringing": "bad",
+    "uncovered": "bad",
     "blind": "bad",
     "unset": "caution",
     "rehearsal": "plain",
     "drifted": "caution",
+    "outrun": "caution",
     "changed": "caution",
     "unmet": "bad",
     "unproven": "caution",
@@ -37,13 +40,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class MachineLine:
-    """One machine; `link` leads to its page where it has one, from the folder of the fleet's."""
+    """One machine; `link` leads to its page where it has one, from the folder of the fleet's.
+
+    `detail` is what the monitor said of it, which is in the machine's own language.
+    """
 
     name: str
     link: str | None
     status: str
     tone: str
     advice: str
+    detail: Said | None
     cells: Sequence[tuple[str, Cell]]
 
 
@@ -70,7 +77,7 @@ def _group(status: Status) -> str:
 def _line(machine: Machine, say: Words) -> MachineLine:
     card = machine.card
     cells = [("state", _alarm_cell(machine, say))]
-    cells += [] if card is None else _card_cells(card, say)
+    cells += [] if card is None else _card_cells(card, machine.pace, say)
     cells += [("recordings", _recordings_cell(machine, say))]
     if card is not None:
         cells.append(("run", _run_cell(card, say)))
@@ -81,17 +88,19 @@ def _line(machine: Machine, say: Words) -> MachineLine:
         status=say(f"fleet.status.{machine.status}"),
         tone=_TONES[machine.status],
         advice=say(f"fleet.advice.{machine.status}"),
+        detail=_detail(machine),
         cells=[(say(f"fleet.{name}"), cell) for name, cell in cells],
     )
 
 
 def _alarm_cell(machine: Machine, say: Words) -> Cell:
     """The alarm as the monitor left it, and drift."""
-    watched = machine.watched
+    watched, unheard = machine.watched, _unheard_lines(machine, say)
     if watched is None:
-        return Cell([say("fleet.unwatched")])
+        return Cell(unheard, "bad") if unheard else Cell([say("fleet.unwatched")])
     state = watched.alarm
-    lines = [say(f"fleet.alarm.{state.phase}")]
+    alarm = [say(f"fleet.alarm.{state.phase}")]
+    lines = alarm + unheard if state.phase == "alarm" else unheard + alarm
     if state.raised_at is not None:
         lines.append(say("fleet.alarm.last", time=f"{state.raised_at:%Y-%m-%d %H:%M}", n=state.raised))
     lines.append(say("fleet.judged", n=watched.recordings, time=f"{watched.last:%Y-%m-%d %H:%M}"))
@@ -99,10 +108,28 @@ def _alarm_cell(machine: Machine, say: Words) -> Cell:
         lines.append(say("fleet.refused", n=watched.refused))
     drift = "unknown" if watched.drifted is None else "drifted" if watched.drifted else "none"
     lines.append(say(f"fleet.drift.{drift}"))
-    return Cell(lines, "bad" if state.phase == "alarm" else "caution" if drift == "drifted" else "plain")
+    is_bad = state.phase == "alarm" or unheard
+    return Cell(lines, "bad" if is_bad else "caution" if drift == "drifted" else "plain")
 
 
-def _card_cells(card: AssetCard, say: Words) -> list[tuple[str, Cell]]:
+def _unheard_lines(machine: Machine, say: Words) -> list[str]:
+    """Since when no good recording comes, and of what sort those are that do; nothing where they come."""
+    coverage = machine.coverage
+    if coverage is None or coverage.covered:
+        return []
+    last = coverage.last_good
+    since = say("fleet.unheard.never") if last is None else say("fleet.unheard.since", time=f"{last:%Y-%m-%d %H:%M}")
+    return [since, say(f"fleet.unheard.{coverage.why}")]
+
+
+def _detail(machine: Machine) -> Said | None:
+    coverage = machine.coverage
+    if coverage is None or coverage.covered:
+        return None
+    return Said(coverage.sentence, coverage.language)
+
+
+def _card_cells(card: AssetCard, pace: Pace | None, say: Words) -> list[tuple[str, Cell]]:
     rule = card.rule
     rate = [say("tile.rate.value", rate=words.rate(rule.alarms_per_day)), say(f"tile.sure.{card.sureness}")]
     if rule.confidence_bound is not None:
@@ -111,6 +138,9 @@ def _card_cells(card: AssetCard, say: Words) -> list[tuple[str, Cell]]:
     rate.append(say("fleet.rate.cadence", cadence=name_cadence(card.policy, card.longest_s, say)))
     if card.advice == "blind":
         rate.append(say("fleet.rate.blind"))
+    if pace is not None and pace.outrun:
+        expected = rule.alarms_per_day * pace.measured / pace.stated
+        rate.append(say("fleet.rate.outrun", measured=words.rate(pace.measured), rate=words.rate(expected)))
     is_rate = card.kpi.metric == "alarms_per_day"
     measured = words.rate(card.kpi_value) if is_rate else words.number(card.kpi_value)
     kpi = [say(f"kpi.status.{card.kpi_status}"), name_kpi(card.kpi, say)]
@@ -123,7 +153,7 @@ def _card_cells(card: AssetCard, say: Words) -> list[tuple[str, Cell]]:
     return [
         ("engine", Cell([f"{say.engine(card.engine)} · {card.encoder}"])),
         ("rule", Cell([name_rule(rule, say), say("fleet.delay", delay=name_time(rule.delay_s, say))])),
-        ("rate", Cell(rate)),
+        ("rate", Cell(rate, "caution" if pace is not None and pace.outrun else "plain")),
         ("kpi", Cell(kpi, kpi_tone)),
         ("found", Cell(found, "bad" if card.advice == "blind" else "plain")),
     ]

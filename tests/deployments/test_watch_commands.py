@@ -19,9 +19,10 @@ import pytest
 from rich.console import Console
 
 from deployments.monitor_commands import Printer
+from tasks import keys
 from tasks.store import FolderStore
 from tasks.watch_log import read_rows
-from tasks.watching import News
+from tasks.watch_news import News
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -181,6 +182,7 @@ def test_watching_survives_half_written_files_renames_kills_and_is_stopped_by_a_
     rows = read_rows(again.store, "acme", "pump-00")
     assert rows["name"].tolist() == ["a.wav", "b.wav", "c.wav", "below/d.wav"]
     assert rows["recording_id"].is_unique
+    assert "4 judged" in again.store.get(keys.fleet("acme")).decode(), "the page of all machines follows"
 
 
 def test_watching_with_json_prints_one_document_when_it_is_stopped(
@@ -240,6 +242,7 @@ def test_alarms_of_a_machine_that_was_never_watched(alp: Alp, onboarded: Path) -
         "standing": None,
         "coverage": None,
         "drift": None,
+        "pace": None,
         "alarms": [],
     }
 

@@ -125,6 +125,25 @@ def test_a_store_that_fails_is_named_and_tried_again(
     assert judged(watcher, tmp_path) == ["a.wav"]
 
 
+def test_what_follows_a_look_comes_after_each_and_also_after_one_that_failed(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def fail(**_: object) -> int:
+        order.append("look")
+        raise StoreError("the disk is full")
+
+    def follow() -> None:
+        order.append("after")
+        if len(order) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(watcher, "look", fail)
+    keep_watching(watcher, poll_s=0.01, say=lambda *_: None, say_once=lambda _: None, after_look=follow)
+    assert order == ["look", "after"] * 3
+
+
 def test_it_stops_between_two_batches(watcher: Watcher, recorder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tasks.watching
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import tasks.fleet_upkeep
 from flows.monitor import monitor
 from flows.onboard import onboard
 from schemas.errors import InputError, StoreError
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.calibrating import Champion
+from tasks.fleet import file_fleet_page
 from tasks.hearing import find_files, hear
 from tasks.monitoring import BATCH, Watch, judge_files, load_watch
 from tasks.runs import Manifest
@@ -77,21 +79,46 @@ def test_a_verdict_does_not_depend_on_what_it_is_given_with(watch: Watch, toy_fo
     assert alone == {path.name: together[path.name] for path in files[:5]}
 
 
+def record(store: FolderStore, path: Path, number: int) -> None:
+    """A file as a recorder drops it in the store, so many seconds after others."""
+    key = keys.recordings("acme", "fan-00", f"2026-03/{path.name}")
+    store.put(key, path.read_bytes())
+    os.utime(store.location(key), (1.6e9 + number, 1.6e9 + number))
+
+
 def test_passes_judge_each_recording_of_the_store_once(
     onboarded: tuple[FolderStore, Given], toy_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(onboarded[0].root, tmp_path / "store")
     store = FolderStore(tmp_path / "store")
     for number, path in enumerate(fan_files(toy_folder)[:4]):
-        key = keys.recordings("acme", "fan-00", f"2026-03/{path.name}")
-        store.put(key, path.read_bytes())
-        os.utime(store.location(key), (1.6e9 + number, 1.6e9 + number))
+        record(store, path, number)
     first = monitor("acme", "fan-00", store.url)
     assert (first.judged, first.refused, first.waiting) == (4, {}, 0)
     assert monitor("acme", "fan-00", store.url).judged == 0
     rows = read_rows(store, "acme", "fan-00")
     assert rows["name"].tolist() == [f"2026-03/{path.name}" for path in fan_files(toy_folder)[:4]]
     assert set(rows["model_version"]) == {first.model_version}
+
+
+def test_a_pass_that_brings_anything_writes_the_fleet_page_in_its_language(
+    onboarded: tuple[FolderStore, Given], toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(onboarded[0].root, tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
+    file_fleet_page(store, "acme", language="ko")
+    page = keys.fleet("acme")
+    record(store, fan_files(toy_folder)[0], 0)
+    assert monitor("acme", "fan-00", store.url).changed
+    html = store.get(page).decode()
+    assert '<html lang="ko">' in html
+    assert "판정 1개" in html
+    store.delete(page)
+    assert not monitor("acme", "fan-00", store.url).changed
+    assert not store.exists(page), "nothing new, nothing to write"
+    record(store, fan_files(toy_folder)[1], 1)
+    monkeypatch.setattr(tasks.fleet_upkeep, "refresh_fleet_page", lambda *_, **__: 1 / 0)
+    assert monitor("acme", "fan-00", store.url).judged == 1, "a page that fails keeps nothing from being judged"
 
 
 def test_the_settings_of_the_onboarding_serve_and_its_page_is_known(watch: Watch, settings: OnboardSettings) -> None:

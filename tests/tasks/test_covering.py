@@ -13,7 +13,8 @@ from tasks.covering import read_coverage, silence_limit_s
 from tasks.events import Happening
 from tasks.recordings import RecorderFolder
 from tasks.store import FolderStore
-from tasks.watching import News, Watcher
+from tasks.watch_news import News
+from tasks.watching import Watcher
 from tests.tasks.watching_rig import ASSET, AT_ONCE_S, CUSTOMER, make_watch, sound, write
 
 

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
+import tasks.watch_log
 from engines.alarm import AlarmState
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, StoreError, UsageError
 from tasks import keys
-from tasks.fleet import STATUSES, AssetCard, Fleet, card_key, file_fleet_page, gather_fleet
+from tasks.covering import Cause, Coverage
+from tasks.fleet import STATUSES, AssetCard, Fleet, card_key, file_fleet_page, gather_fleet, refresh_fleet_page
+from tasks.pacing import Pace
 from tasks.report import fleet_view
 from tasks.report.pages import render_fleet_page
 from tasks.report.words import Words
 from tasks.store import FolderStore
-from tasks.watch_log import Row, WatchLog
+from tasks.watch_log import Row, WatchLog, part_keys, read_state
 
 CUSTOMER = "acme-ulsan"
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -29,11 +32,11 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def judged(store: FolderStore, asset_id: str, state: AlarmState) -> None:
+def judged(store: FolderStore, asset_id: str, state: AlarmState, *, number: int = 1, refused: bool = False) -> None:
     """File a recording that the monitor judged, with the state after it."""
     row = Row(
-        recording_id="r1",
-        file_sha="s1",
+        recording_id=f"r{number}",
+        file_sha=f"s{number}",
         name="a.wav",
         bytes=1,
         modified=NOON,
@@ -46,7 +49,7 @@ def judged(store: FolderStore, asset_id: str, state: AlarmState) -> None:
         severity=60.0,
         grade="WARNING",
         state="on",
-        decision="alarm",
+        decision="refused" if refused else "alarm",
         exceeded=True,
         notes="",
         alarm_state=state.model_dump_json(),
@@ -54,6 +57,40 @@ def judged(store: FolderStore, asset_id: str, state: AlarmState) -> None:
     log = WatchLog(store, CUSTOMER, asset_id, "v1")
     with log.locked():
         log.file_rows([row])
+
+
+def uncovered(store: FolderStore, asset_id: str, why: Cause = "refused", *, language: Any = "en") -> Coverage:
+    """File that the monitor gets no good recording of a machine."""
+    found = Coverage(
+        customer=CUSTOMER,
+        asset=asset_id,
+        machine="fan",
+        language=language,
+        covered=False,
+        why=why,
+        since=NOON,
+        last_good=NOON,
+        last_judged_at=NOON,
+        sentence="<fan>: not covered, look after the microphone",
+    )
+    store.put_model(keys.monitor(CUSTOMER, asset_id, "coverage.json"), found)
+    return found
+
+
+def outrun(store: FolderStore, asset_id: str, *, stated: float) -> None:
+    """File that the monitor gets twice as many recordings of a machine as were stated."""
+    found = Pace(
+        customer=CUSTOMER,
+        asset=asset_id,
+        machine="fan",
+        language="en",
+        outrun=True,
+        since=NOON,
+        stated=stated,
+        measured=2 * stated,
+        sentence="too many",
+    )
+    store.put_model(keys.monitor(CUSTOMER, asset_id, "pace.json"), found)
 
 
 def statuses(store: FolderStore) -> dict[str, str]:
@@ -69,11 +106,18 @@ def test_the_most_urgent_machine_comes_first(store: FolderStore, make_asset_page
     store.put_frame(keys.asset(CUSTOMER, "fan-03", "ledger.parquet"), onboard.ledger_of("03"))
     onboard(store, page, "04")
     judged(store, "fan-04", AlarmState(phase="alarm", since=NOON, raised_at=NOON, last_time=NOON, raised=1))
+    uncovered(store, "fan-04")
+    onboard(store, page, "05")
+    uncovered(store, "fan-05")
+    onboard(store, page, "06")
+    outrun(store, "fan-06", stated=page.policy.clips_per_day)
     found = statuses(store)
     assert found == {
         "fan-04": "ringing",
+        "fan-05": "uncovered",
         "fan-01": "blind",
         "fan-03": "unset",
+        "fan-06": "outrun",
         "fan-02": "rehearsal",
         "fan-00": "unproven",
     }
@@ -128,6 +172,100 @@ def test_the_alarm_and_what_was_judged_are_said(store: FolderStore, make_asset_p
     assert "last alarm 2026-03-02 12:00, 2 in all" in html
     assert "1 judged, the last of 2026-03-02 12:00" in html
     assert "drift: too few judged to say" in html
+
+
+@pytest.mark.parametrize(
+    ("language", "why", "said"),
+    [
+        ("en", "refused", ("Not heard", "a fault would not be heard", "since 2026-03-02 12:00", "were refused")),
+        ("en", "silent", ("Not heard", "a fault would not be heard", "since 2026-03-02 12:00", "none comes at all")),
+        ("ko", "refused", ("감시 중단", "이상이 있어도 감지하지 못합니다", "2026-03-02 12:00 이후", "제외됨")),
+        ("ko", "silent", ("감시 중단", "이상이 있어도 감지하지 못합니다", "2026-03-02 12:00 이후", "들어오지 않음")),
+    ],
+)
+@pytest.mark.parametrize("has_been_judged", [False, True])
+def test_a_machine_that_nobody_hears_says_so_and_what_the_monitor_said(
+    store: FolderStore,
+    make_asset_page: Any,
+    onboard: Any,
+    language: Any,
+    why: Cause,
+    said: tuple[str, ...],
+    has_been_judged: bool,
+) -> None:
+    onboard(store, make_asset_page())
+    if has_been_judged:
+        judged(store, "fan-00", AlarmState())
+    uncovered(store, "fan-00", why, language=language)
+    html = render_fleet_page(gather_fleet(store, CUSTOMER), language=language)
+    for text in said:
+        assert text in html
+    assert "<p>&lt;fan&gt;: not covered, look after the microphone</p>" in html
+    other = render_fleet_page(gather_fleet(store, CUSTOMER), language="ko" if language == "en" else "en")
+    assert f'<span lang="{language}">&lt;fan&gt;' in other, "what was said in another language is marked as such"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", ("Recorded too often", "2,880 recordings a day come")), ("ko", ("녹음 횟수 초과", "하루 녹음 2,880개"))],
+)
+def test_a_machine_that_is_recorded_too_often_says_what_that_makes_of_its_rate(
+    store: FolderStore, make_asset_page: Any, onboard: Any, language: Any, said: tuple[str, ...]
+) -> None:
+    onboard(store, make_asset_page())
+    outrun(store, "fan-00", stated=1440)
+    html = render_fleet_page(gather_fleet(store, CUSTOMER), language=language)
+    for text in said:
+        assert text in html
+
+
+def test_how_often_it_was_recorded_by_another_cadence_says_nothing(
+    store: FolderStore, make_asset_page: Any, onboard: Any
+) -> None:
+    onboard(store, make_asset_page())
+    outrun(store, "fan-00", stated=24)
+    assert statuses(store) == {"fan-00": "unproven"}
+
+
+@pytest.mark.parametrize("before", ["en", "ko", None])
+def test_a_page_that_is_refreshed_keeps_its_language(
+    store: FolderStore, make_asset_page: Any, onboard: Any, before: Any
+) -> None:
+    onboard(store, make_asset_page())
+    if before is not None:
+        file_fleet_page(store, CUSTOMER, language=before)
+    for _ in range(2):
+        refresh_fleet_page(store, CUSTOMER, otherwise="ko")
+    assert f'<html lang="{before or "ko"}">'.encode() in store.get(keys.fleet(CUSTOMER))
+
+
+def test_a_champion_that_takes_over_an_alarm_is_shown_as_the_monitor_takes_it(
+    store: FolderStore, make_asset_page: Any, onboard: Any
+) -> None:
+    onboard(store, make_asset_page())
+    for phase in ("alarm", "armed"):
+        judged(store, "fan-00", AlarmState(phase=phase, since=NOON, raised_at=NOON, last_time=NOON, raised=1))
+        for version in ("v1", "v2"):
+            log = WatchLog(store, CUSTOMER, "fan-00", version)
+            assert read_state(store, CUSTOMER, "fan-00", version) == log.state
+    assert read_state(store, CUSTOMER, "fan-01", "v1") == AlarmState()
+
+
+def test_what_was_judged_is_counted_over_all_parts_as_they_grow(
+    store: FolderStore, make_asset_page: Any, onboard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.watch_log, "PART_ROWS", 2)
+    onboard(store, make_asset_page())
+    for number in range(1, 6):
+        judged(store, "fan-00", AlarmState(), number=number, refused=number % 2 == 0)
+        watched = gather_fleet(store, CUSTOMER).machines[0].watched
+        assert watched is not None
+        assert (watched.recordings, watched.refused, watched.last) == (number, number // 2, NOON)
+    assert len(part_keys(store, CUSTOMER, "fan-00")) == 3
+    last = part_keys(store, CUSTOMER, "fan-00")[-1]
+    store.put(last, b"PAR1")
+    with pytest.raises(StoreError, match=f"{last} is damaged"):
+        gather_fleet(store, CUSTOMER)
 
 
 def test_every_status_has_words_a_tone_and_a_headline() -> None:

@@ -18,7 +18,8 @@ from tasks.hearing import read_regular
 from tasks.recordings import RecorderFolder, Settling, Source, StoreRecordings
 from tasks.store import FolderStore
 from tasks.watch_log import SeenFile, read_rows
-from tasks.watching import News, Watcher
+from tasks.watch_news import News
+from tasks.watching import Watcher
 from tests.tasks.watching_rig import ASSET, CUSTOMER, make_watch, sound, write
 
 MOST = 2**20

@@ -13,7 +13,8 @@ from tasks import keys
 from tasks.alarms import Alarm, describe_happening, untold_alarms
 from tasks.events import Happening, tell_server, without_credentials
 from tasks.store import FolderStore
-from tasks.watching import News, link_maker, tell_of_all
+from tasks.untold import link_maker, tell_of_all
+from tasks.watch_news import News
 from tests.tasks.watching_rig import ASSET, CUSTOMER
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

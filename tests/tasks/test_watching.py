@@ -30,7 +30,8 @@ from tasks.monitoring import Judgement, Watch
 from tasks.recordings import RecorderFolder, Source, StoreRecordings
 from tasks.store import FolderStore
 from tasks.watch_log import part_keys, read_rows
-from tasks.watching import News, Watcher
+from tasks.watch_news import News
+from tasks.watching import Watcher
 from tests.tasks.watching_rig import ASSET, AT_ONCE_S, CUSTOMER, LOUD, QUIET, make_watch, sound, with_policy, write
 
 OF_THE_PLACE = ["alarm", "alarm_state"]
