@@ -10,6 +10,7 @@ from schemas.errors import EnvironmentFault
 from schemas.references import AssetResult, OnboardResult
 from schemas.settings import OnboardSettings
 from tasks import keys
+from tasks.report.conclusion import Conclusion, read_conclusion
 from tasks.runs import REJECTED, Manifest
 from tasks.store import ObjectStore, open_store
 
@@ -47,11 +48,17 @@ class Outcome:
         names = {"report": "report.html", "scores": "scores.csv", "threshold": "threshold.json"}
         return {what: self.store.location(f"{folder}/{name}") for what, name in names.items()}
 
+    def conclusion_of(self, asset: AssetResult) -> Conclusion | None:
+        """What the asset's page concludes; None in a dry run."""
+        return read_conclusion(self.store, asset)
+
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         document = self.result.model_dump(mode="json")
         for line, asset in zip(document["assets"], self.result.assets, strict=True):
+            concluded = self.conclusion_of(asset)
             line["report"] = self.files_of(asset).get("report")
+            line["concluded"] = None if concluded is None else concluded.model_dump(mode="json")
         return document
 
 

@@ -21,7 +21,8 @@ from schemas.errors import AlpError, LabelsError, PackageError
 from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, QualityReport, Verdict
 from schemas.rules import breaks_only_the_contract, visible
-from tasks.report.words import Words, rows_text
+from tasks.report.conclusion import name_measured, name_ringing, name_verdict
+from tasks.report.words import Words, rate, rows_text
 
 _SHOWN_ERRORS, _SHOWN_EXAMPLES = 40, 3
 _SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.REJECT: "red", Severity.WARN: "yellow"}
@@ -30,6 +31,7 @@ _VERDICT_STYLES = {
     Verdict.ACCEPTED_WITH_QUARANTINE: "yellow",
     Verdict.REJECTED: "bold red",
 }
+_TONE_STYLES = {"good": "green", "caution": "yellow", "bad": "bold red"}
 
 
 def plain(text: str) -> str:
@@ -144,7 +146,8 @@ def print_outcome(console: Console, outcome: Outcome, say: Words) -> None:
     result = outcome.result
     print_check(console, outcome.manifest.package.name, outcome.manifest.quality, say)
     if result.assets:
-        console.print(_asset_table(result.assets, say, dry_run=outcome.dry_run))
+        console.print(_asset_table(result.assets, say))
+        _print_conclusions(console, outcome, say)
     if result.reused:
         console.print(
             say("terminal.reused", stages=", ".join(map(say.stage, result.reused))), style="dim", soft_wrap=True
@@ -166,29 +169,32 @@ def _print_path(console: Console, name: str, path: str) -> None:
     console.print(f"  {shown(name)}: {shown(path)}", highlight=False, soft_wrap=True)
 
 
-def _asset_table(assets: tuple[AssetResult, ...], say: Words, *, dry_run: bool) -> Table:
+def _print_conclusions(console: Console, outcome: Outcome, say: Words) -> None:
+    """What each machine's page says first, in its words; figures with what they rest on."""
+    if outcome.manifest.quality.synthetic:
+        console.print(f"\n[yellow]{shown(say('synthetic.title'))}[/]", highlight=False, soft_wrap=True)
+    for asset in outcome.result.assets:
+        concluded = outcome.conclusion_of(asset)
+        if concluded is None:
+            continue
+        machine = shown(say.machine(asset.machine_type, asset.section_id))
+        verdict = f"[{_TONE_STYLES[concluded.tone]}]{name_verdict(concluded, say)}[/]"
+        lines = [f"\n{machine}: {verdict}", name_ringing(concluded, say), name_measured(concluded, say)]
+        if asset.alarms_per_day is not None and asset.clips_per_day is not None:
+            sure, clips = say(f"terminal.sure.{concluded.sureness}"), f"{asset.clips_per_day:,.6g}"
+            lines.append(say("terminal.rate", rate=rate(asset.alarms_per_day), sure=sure, clips=clips))
+        console.print("\n  ".join(lines), highlight=False, soft_wrap=True)
+
+
+def _asset_table(assets: tuple[AssetResult, ...], say: Words) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("asset", "engine", "normals", "tests"):
         table.add_column(say(f"terminal.table.{heading}"))
-    results = () if dry_run else ("auc", "threshold", "rate")
-    for heading in results:
-        table.add_column(say(f"terminal.table.{heading}"), justify="right")
     for asset in assets:
-        line = [
+        table.add_row(
             shown(say.machine(asset.machine_type, asset.section_id)),
             f"{say.engine(asset.engine)} ({asset.encoder})",
             str(asset.n_target),
             str(asset.n_test),
-        ]
-        table.add_row(*line, *([] if dry_run else _result_cells(asset, say)))
+        )
     return table
-
-
-def _result_cells(asset: AssetResult, say: Words) -> list[str]:
-    clips = f"{asset.clips_per_day:,.6g}"
-    how = say("terminal.certified" if asset.certified else "terminal.not_certified", clips=clips)
-    return [
-        "–" if asset.auc is None else f"{asset.auc:.3f}",
-        f"{asset.threshold:.4f}",
-        f"{asset.alarms_per_day:.2g} ({how})",
-    ]

@@ -32,6 +32,8 @@ from tasks import keys
 from tasks.engine_names import engine_name
 from tasks.gate import still_stands
 from tasks.logbook import note
+from tasks.report.conclusion import Conclusion, name_measured, name_verdict, read_conclusion
+from tasks.report.words import Words
 from tasks.runs import Manifest, checksums, manifest_key, versions
 from tasks.store import ObjectStore, open_store
 
@@ -94,7 +96,7 @@ def publish_artifacts(manifest: Manifest) -> None:
     store = open_store(run.store)
     report = store.location(keys.run(run.customer, run.run_id, "report.html"))
     create_markdown_artifact(
-        key=f"summary-{package.short_id}", markdown=_summary(manifest, report), description=package.name
+        key=f"summary-{package.short_id}", markdown=_summary(manifest, report, store), description=package.name
     )
     if quality.problems:
         create_table_artifact(
@@ -146,7 +148,7 @@ def _verdict_rows(store: ObjectStore, asset: AssetResult, run: Run) -> list[dict
     ]
 
 
-def _summary(manifest: Manifest, report: str) -> str:
+def _summary(manifest: Manifest, report: str, store: ObjectStore) -> str:
     quality, assets = manifest.quality, manifest.result.assets
     head = [
         f"# {html.escape(manifest.package.name, quote=False)}: {quality.verdict.replace('_', ' ')}",
@@ -157,10 +159,10 @@ def _summary(manifest: Manifest, report: str) -> str:
         "",
     ]
     table = [
-        f"| asset | engine | normals | AUC | threshold | false alarms a day, at {_cadence(manifest.run)} | test clips"
-        " | highest severity |",
+        "| asset | verdict | engine | normals | measured |"
+        f" false alarms a day, at {_cadence(manifest.run)} | test clips | highest severity |",
         "|---|---|---|---|---|---|---|---|",
-        *(_summary_row(asset) for asset in assets),
+        *(_summary_row(asset, read_conclusion(store, asset)) for asset in assets),
     ]
     remedies = (
         [f"- {html.escape(str(problem), quote=False)}" for problem in quality.problems[:10]]
@@ -170,15 +172,18 @@ def _summary(manifest: Manifest, report: str) -> str:
     return "\n".join([*head, *(table if assets else []), *remedies, "", f"Report: `{report}`"])
 
 
-def _summary_row(asset: AssetResult) -> str:
-    auc = "–" if asset.auc is None else f"{asset.auc:.3f}"
+def _summary_row(asset: AssetResult, concluded: Conclusion | None) -> str:
+    say = Words("en")
+    verdict, measured = (
+        ("–", "–") if concluded is None else (name_verdict(concluded, say), name_measured(concluded, say))
+    )
     rate = "–" if asset.alarms_per_day is None else f"{asset.alarms_per_day:.2g}"
     rate = f"at most {rate} (certified)" if asset.certified else f"about {rate} (not certified)"
     grades = ", ".join(f"{count} {name}" for name, count in (asset.grades or {}).items()) or "–"
     severity = "–" if asset.highest_severity is None else f"{asset.highest_severity:.1f}"
     return (
-        f"| {asset.machine_type} {asset.section_id} | {engine_name(asset.engine)} ({asset.encoder}) |"
-        f" {asset.n_target} | {auc} | {asset.threshold:.4g} | {rate} | {grades} | {severity} |"
+        f"| {asset.machine_type} {asset.section_id} | {verdict} | {engine_name(asset.engine)} ({asset.encoder}) |"
+        f" {asset.n_target} | {measured} | {rate} | {grades} | {severity} |"
     )
 
 

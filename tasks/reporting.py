@@ -20,7 +20,7 @@ from schemas.metadata import CONDITION_COLUMNS
 from schemas.references import Asset, AssetIntake, Calibrated, Package, QualityReport, Run, Statement
 from tasks import keys
 from tasks.background import noise_of, read_background
-from tasks.calibrating import judged_table, without_leaked_labels
+from tasks.calibrating import LEAKED, judged_table, without_leaked_labels
 from tasks.engines import load_engine
 from tasks.fleet import file_card
 from tasks.ledger import Role, clip_set, rows_of
@@ -40,13 +40,16 @@ CONTEXT = ("clip_id", "recorded_at", *CONDITION_COLUMNS, "anomaly_type")
 
 @task(name="Write the asset's page", task_run_name="Write the page of {calibrated.scores.model.asset.asset_id}")
 def write_asset_page(calibrated: Calibrated, package: Package, quality: QualityReport, run: Run) -> None:
-    """Render and file `report.html` of one asset, and the card by which the fleet page knows it."""
+    """Render and file `report.html` of one asset, what it concludes, and the card by which the fleet page knows it."""
+    from tasks.report.conclusion import conclusion_key
+    from tasks.report.first_screen import conclude
     from tasks.report.pages import render_asset_page
 
     store, model = open_store(run.store), calibrated.scores.model
     page = _gather_page(store, calibrated, package, quality, run)
     key = keys.run(run.customer, run.run_id, f"{model.asset.asset_id}/report.html")
     store.put(key, render_asset_page(page).encode())
+    store.put_model(conclusion_key(key), conclude(page))
     file_card(store, page, model, report=key)
 
 
@@ -188,6 +191,7 @@ class _Shown:
             severity=judged.get("severity"),
             grade=judged.get("grade"),
             members=_member_p_values(self._engine, clips.subset([index])),
+            learnt=LEAKED in str(judged.get("notes") or ""),
         )
 
 
@@ -208,15 +212,18 @@ def write_package_page(
     package: Package, quality: QualityReport, assets: list[Calibrated], run: Run, statements: list[Statement]
 ) -> None:
     """Render and file the package's `report.html`, for a rejected package too."""
+    from tasks.report.conclusion import read_conclusion
     from tasks.report.pages import PackagePage, render_package_page
 
     store = open_store(run.store)
+    results = [calibrated.result for calibrated in assets]
     page = PackagePage(
         language=run.settings.language,
         package=package,
         quality=quality,
         run_id=run.run_id,
-        assets=[calibrated.result for calibrated in assets],
+        assets=results,
+        concluded=[read_conclusion(store, result) for result in results],
         versions=versions(),
         quality_table=store.get_frame(quality.quality_key),
         statements=statements,

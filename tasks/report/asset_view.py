@@ -10,6 +10,7 @@ from tasks.report.first_screen import answer
 from tasks.report.next_steps import next_steps
 from tasks.report.received_view import describe_received
 from tasks.report.scores_view import describe_metrics, describe_scores
+from tasks.report.verdicts import learnt_from
 from tasks.report.words import Words
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ MAX_SCORE_ROWS = 300
 def describe(page: AssetPage, say: Words) -> dict[str, Any]:
     """What the template shows beside the page's own fields."""
     asset = page.selection.asset
-    ranked = page.scores.sort_values(["score", "clip_id"], ascending=[False, True])
+    ranked = page.scores.assign(learnt=learnt_from(page.scores)).sort_values(
+        ["score", "clip_id"], ascending=[False, True]
+    )
     return {
         "asset": asset,
         "machine": say.machine(asset.machine_type, asset.section_id),

@@ -125,6 +125,8 @@ def _clip_card(number: int, clip: ShownClip, page: AssetPage, say: Words, *, gai
 
 def _outcome(clip: ShownClip) -> tuple[str, str]:
     """The key of what the alarm did on this clip, and its tone."""
+    if clip.learnt:
+        return "learnt", "plain"
     if clip.grade == "OFF":
         return ("off_fault", "bad") if clip.label == "anomaly" else ("off", "plain")
     if clip.grade == "UNKNOWN" and not clip.alarm:

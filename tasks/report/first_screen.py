@@ -14,6 +14,7 @@ from engines.alarm import AlarmRule
 from schemas.references import Selection
 from schemas.settings import AlarmPolicy, Kpi
 from tasks.report import verdicts, words
+from tasks.report.conclusion import Conclusion, Tone, name_ringing, name_verdict
 from tasks.report.engine_view import name_members
 from tasks.report.words import Words
 
@@ -39,6 +40,7 @@ class Notice:
 
     title: str
     body: str
+    tone: Tone
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,11 @@ def answer(page: AssetPage, say: Words) -> Answer:
     kpi = verdicts.judge_kpi(page.kpi, page.rule, page.metrics, synthetic=page.synthetic)
     against = verdicts.contradict(page.rule, page.policy, page.scores)
     blind = verdicts.is_blind(page.scores, page.rule)
-    advice = verdicts.advise_on_ringing(page.rule, page.policy, page.scores)
-    sure = page.rule.certified and against is None
+    concluded = conclude(page)
     return Answer(
-        headline=say(_headline_key(page.kpi, kpi, certified=sure, blind=blind)),
-        tone="bad" if blind else {"met": "good" if sure else "caution", "not_met": "bad"}.get(kpi.status, "caution"),
-        ringing=say("ringing.synthetic" if page.synthetic else f"ringing.{advice}"),
+        headline=name_verdict(concluded, say),
+        tone=concluded.tone,
+        ringing=name_ringing(concluded, say),
         lead=_lead(page.rule, page.policy, page.longest_s, say),
         observed=_observed(page, say),
         notices=_notices(page, say, blind=blind, against=against),
@@ -80,18 +81,43 @@ def answer(page: AssetPage, say: Words) -> Answer:
     )
 
 
-def _headline_key(kpi: Kpi, verdict: verdicts.KpiVerdict, *, certified: bool, blind: bool) -> str:
+def conclude(page: AssetPage) -> Conclusion:
+    """What the page answers, in keys and figures that every other page and the terminal repeat."""
+    kpi = verdicts.judge_kpi(page.kpi, page.rule, page.metrics, synthetic=page.synthetic)
+    blind = verdicts.is_blind(page.scores, page.rule)
+    sure = page.rule.certified and verdicts.contradict(page.rule, page.policy, page.scores) is None
+    found, labels = verdicts.interval_of(page.metrics, "auc"), verdicts.labels_of(page.metrics)
+    verdict = _verdict(page.kpi, kpi, certified=sure, blind=blind)
+    return Conclusion(
+        verdict=verdict,
+        tone=_tone(verdict),
+        ringing="synthetic" if page.synthetic else verdicts.advise_on_ringing(page.rule, page.policy, page.scores),
+        sureness=verdicts.how_sure(page.rule),
+        auc=page.metrics.auc,
+        auc_interval=None if found is None else (found.low, found.high),
+        normals=labels.normals,
+        faults=labels.anomalies,
+    )
+
+
+def _verdict(kpi: Kpi, verdict: verdicts.KpiVerdict, *, certified: bool, blind: bool) -> str:
     status = verdict.status
     if status == "synthetic":
-        return "headline.synthetic"
+        return "synthetic"
     if blind:
-        return "headline.blind"
+        return "blind"
     if kpi.metric == "alarms_per_day":
-        return f"headline.alarms.{status if certified or status == 'not_met' else 'unproven'}"
+        return f"alarms.{status if certified or status == 'not_met' else 'unproven'}"
     if status == "not_met":
-        return "headline.detect.not_met"
+        return "detect.not_met"
     about = "measured" if status == "unproven" and verdict.value is not None else "detect"
-    return f"headline.{about}.{status}.{'certified' if certified else 'estimated'}"
+    return f"{about}.{status}.{'certified' if certified else 'estimated'}"
+
+
+def _tone(verdict: str) -> Tone:
+    if verdict == "blind" or verdict.endswith("not_met"):
+        return "bad"
+    return "good" if verdict in ("detect.met.certified", "alarms.met") else "caution"
 
 
 def name_cadence(policy: AlarmPolicy, longest_s: float | None, say: Words) -> str:
@@ -128,16 +154,21 @@ def _notices(page: AssetPage, say: Words, *, blind: bool, against: verdicts.Obse
     unheard = int((page.scores["state"] == "not comparable").sum())
     if unheard:
         body = say("unheard.body", n=unheard, all=len(page.scores))
-        notices.append(Notice(say("unheard.title"), body))
+        notices.append(Notice(say("unheard.title"), body, "caution"))
     longer = int(page.scores["notes"].str.contains("longer").sum()) if "notes" in page.scores else 0
     if longer:
-        notices.append(Notice(say("longer.title"), say("longer.body", n=longer, all=len(page.scores))))
+        body = say("longer.body", n=longer, all=len(page.scores))
+        notices.append(Notice(say("longer.title"), body, "caution"))
+    leaked = int(verdicts.learnt_from(page.scores).sum())
+    if leaked:
+        body = say("leaked.body", n=leaked, all=len(page.scores))
+        notices.append(Notice(say("leaked.title"), body, "caution"))
     if blind:
         seen = verdicts.observe(page.scores, page.rule)
-        notices.append(Notice(say("blind.title"), say("blind.body", n=seen.anomalies)))
+        notices.insert(0, Notice(say("blind.title"), say("blind.body", n=seen.anomalies), "bad"))
     if against is not None:
         body = say("contradicted.body", false_alarms=against.false_alarms, normals=against.normals)
-        notices.append(Notice(say("contradicted.title"), body))
+        notices.insert(0, Notice(say("contradicted.title"), body, "bad"))
     return notices
 
 
@@ -249,7 +280,10 @@ def measured_kpi(kpi: Kpi, verdict: verdicts.KpiVerdict, say: Words) -> list[str
     elif verdict.value is not None:
         said.append(say("kpi.measured", value=show(verdict.value)))
     elif not is_rate:
-        said.append(say("kpi.unproven.labels"))
+        official = ".official" if kpi.metric == "official" else ""
+        said.append(say(f"kpi.unproven.labels{official}"))
+    if verdict.status == "unproven" and verdicts.falls_short(kpi, verdict.value):
+        said.append(say("kpi.beyond"))
     if verdict.status == "unproven" and verdict.needed is not None:
         key = "kpi.needed.faults" if not verdict.needed.normals else "kpi.needed"
         said.append(say(key, normals=verdict.needed.normals, faults=verdict.needed.anomalies))

@@ -12,6 +12,7 @@ import pandas as pd
 from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, Verdict
 from tasks.report import words
+from tasks.report.conclusion import TONES, Conclusion, name_measured, name_verdict
 from tasks.report.words import Said, Words
 
 if TYPE_CHECKING:
@@ -54,8 +55,12 @@ def describe(page: PackagePage, say: Words) -> dict[str, Any]:
         facts.append((say("about.prefect_run"), page.prefect_run_id))
     return {
         "verdict": _package_verdict(page, say),
+        "concluded": _concluded(page, say),
         "problems": _problem_groups(page.quality.problems, say),
-        "assets": [(say.machine(a.machine_type, a.section_id), _relative_link(a), a) for a in page.assets],
+        "assets": [
+            (say.machine(asset.machine_type, asset.section_id), _relative_link(asset), asset, _sureness(concluded))
+            for asset, concluded in _pairs(page)
+        ],
         "intakes": [(say.machine(a.machine_type, a.section_id), a) for a in page.quality.assets],
         "open_places": OPEN_PLACES,
         "measures": measures,
@@ -84,8 +89,46 @@ def _package_verdict(page: PackagePage, say: Words) -> dict[str, Any]:
         headline = say("verdict.accepted_with_quarantine", n=quality.quarantined)
     else:
         headline = say("verdict.accepted.warned" if quality.problems else "verdict.accepted")
-    tone = "good" if quality.verdict == Verdict.ACCEPTED else "caution"
+    # Nobody shall stop at green here while a machine's own page is red.
+    tones = {"good" if quality.verdict == Verdict.ACCEPTED else "caution"}
+    tones |= {concluded.tone for concluded in page.concluded if concluded is not None}
+    tone = next(tone for tone in TONES if tone in tones)
     return {"tone": tone, "headline": headline, "lead": say(f"verdict.lead.{quality.verdict}"), "next": [], "more": 0}
+
+
+def _pairs(page: PackagePage) -> list[tuple[AssetResult, Conclusion | None]]:
+    concluded = page.concluded or [None] * len(page.assets)
+    return list(zip(page.assets, concluded, strict=True))
+
+
+@dataclass(frozen=True)
+class ConcludedLine:
+    """What the page of a machine says first, and where it is."""
+
+    name: str
+    link: str | None
+    verdict: str
+    tone: str
+    measured: str
+
+
+def _concluded(page: PackagePage, say: Words) -> list[ConcludedLine]:
+    """The machines' own verdicts, the gravest first."""
+    known = [(asset, concluded) for asset, concluded in _pairs(page) if concluded is not None]
+    return [
+        ConcludedLine(
+            name=say.machine(asset.machine_type, asset.section_id),
+            link=_relative_link(asset),
+            verdict=name_verdict(concluded, say),
+            tone=concluded.tone,
+            measured=name_measured(concluded, say),
+        )
+        for asset, concluded in sorted(known, key=lambda pair: TONES.index(pair[1].tone))
+    ]
+
+
+def _sureness(concluded: Conclusion | None) -> str | None:
+    return None if concluded is None else concluded.sureness
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from schemas.references import AssetIntake, AssetResult, Package, QualityReport,
 from schemas.settings import AlarmPolicy, Kpi, Language
 from tasks.html import html_environment
 from tasks.report import asset_view, fleet_view, package_view, words
+from tasks.report.conclusion import Conclusion
 from tasks.report.words import Words
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ShownClip:
 
     `waveform` float32 (n,), linear full scale; `regions` the stretches (start_s, end_s) that its label calls
     anomalous; `map` None from an engine that has none; `members` of an ensemble the p-value of each engine; `severity`
-    and `grade` as in `scores.csv`, None where they were not given.
+    and `grade` as in `scores.csv`, None where they were not given; `learnt` a test that is a copy of what was learnt.
     """
 
     clip_id: str
@@ -56,6 +57,7 @@ class ShownClip:
     severity: float | None = None
     grade: Grade | None = None
     members: Mapping[str, float] = field(default_factory=dict)
+    learnt: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,11 @@ class AssetPage:
 
 @dataclass(frozen=True, eq=False)
 class PackagePage:
-    """What the page of a package shows, accepted or not; `quality_table` has one row a recording."""
+    """What the page of a package shows, accepted or not.
+
+    `quality_table` has one row a recording; `concluded` what the page of each of `assets` concludes, None where it says
+    nothing.
+    """
 
     language: Language
     package: Package
@@ -124,6 +130,7 @@ class PackagePage:
     versions: dict[str, str]
     quality_table: pd.DataFrame
     statements: Sequence[Statement] = ()
+    concluded: Sequence[Conclusion | None] = ()
     prefect_run_id: str | None = None
 
 

@@ -14,7 +14,7 @@ from engines.metrics import METRIC_NAMES, RANKING_NAMES, AssetMetrics
 from schemas.metadata import CONDITION_COLUMNS
 from tasks.report import charts, words
 from tasks.report.first_screen import name_rule
-from tasks.report.verdicts import too_high
+from tasks.report.verdicts import interval_of, learnt_from, too_high
 from tasks.report.words import Said, Words
 
 if TYPE_CHECKING:
@@ -97,11 +97,15 @@ def _score_groups(page: AssetPage, say: Words) -> list[charts.ScoreGroup]:
 
 
 def _rows_by_kind(page: AssetPage) -> dict[str, pd.DataFrame]:
-    """Clip ids and scores of the normals and of the tests, by kind, without kinds that have none."""
+    """Clip ids and scores of the normals and of the tests, by kind, without kinds that have none.
+
+    Tests that are copies of what was learnt are left out: they say nothing, and would pass for quiet unlabelled ones.
+    """
+    tests = page.scores[~learnt_from(page.scores)]
     normals = pd.DataFrame({"clip_id": list(page.normal_ids), "score": page.normal_scores})
-    kind = page.scores["label"].map({"normal": "test-normal", "anomaly": "anomaly"}).fillna("unlabelled")
-    kind = kind.mask(page.scores["state"] == "off", "off")
-    parts = {name: normals if name == "normal" else page.scores[kind == name] for name in charts.KINDS}
+    kind = tests["label"].map({"normal": "test-normal", "anomaly": "anomaly"}).fillna("unlabelled")
+    kind = kind.mask(tests["state"] == "off", "off")
+    parts = {name: normals if name == "normal" else tests[kind == name] for name in charts.KINDS}
     return {name: rows for name, rows in parts.items() if len(rows)}
 
 
@@ -180,6 +184,7 @@ class MetricRow:
 def describe_metrics(page: AssetPage, say: Words) -> dict[str, Any]:
     """The metrics of the labelled tests, and what became of them under each condition."""
     metrics, counts = page.metrics, page.metrics.counts
+    leaked = int(learnt_from(page.scores).sum())
     rows = {name: _metric_row(metrics, name, say) for name in METRIC_NAMES}
     by_domain = [row for name, row in rows.items() if name not in _MAIN_METRICS]
     caveat = metrics.notes.get("intervals")
@@ -189,7 +194,7 @@ def describe_metrics(page: AssetPage, say: Words) -> dict[str, Any]:
             "metrics.caption",
             normals=counts.normal_source + counts.normal_target,
             anomalies=counts.anomaly_source + counts.anomaly_target,
-            unlabelled=counts.unlabelled,
+            unlabelled=counts.unlabelled - leaked,
         ),
         "main": [rows[name] for name in _MAIN_METRICS],
         "by_domain": by_domain if any(row.value is not None for row in by_domain) else [],
@@ -208,7 +213,7 @@ def describe_metrics(page: AssetPage, say: Words) -> dict[str, Any]:
 
 
 def _metric_row(metrics: AssetMetrics, name: str, say: Words) -> MetricRow:
-    value, interval = getattr(metrics, name), metrics.intervals.get(name)
+    value, interval = getattr(metrics, name), interval_of(metrics, name)
     why = say.translate(metrics.notes.get(name, words.DASH)) if value is None else None
     return MetricRow(name, value, (interval.low, interval.high) if interval else None, why)
 

@@ -13,6 +13,7 @@ from engines.calibration import Threshold
 from engines.evidence import Labels, RankingMetric, anomalies_to_prove_rate, labels_to_prove_ranking, ranking_interval
 from engines.metrics import AssetMetrics, Interval, clopper_pearson
 from schemas.settings import AlarmPolicy, Kpi
+from tasks.calibrating import LEAKED
 
 KpiStatus = Literal["met", "not_met", "unproven", "synthetic"]
 Sureness = Literal["certified", "estimated", "modelled"]
@@ -23,6 +24,8 @@ CONTRADICTION_LEVEL = 0.01
 
 BUDGET_SLACK = 1.05
 """Expected false alarms over the budget, beyond which the page says so; less is the model's rounding."""
+GUESSING = 0.5
+"""AUC of an engine to which faults sound like normals."""
 LABELLED_TO_PROVE = 5
 """Labelled test recordings of each kind below which a figure proves nothing, however good it looks."""
 
@@ -97,18 +100,69 @@ def _judge_misses(target: float, metrics: AssetMetrics) -> KpiVerdict:
 
 
 def _judge_ranking(metric: RankingMetric, target: float, metrics: AssetMetrics) -> KpiVerdict:
-    """By the wider of two intervals: the bootstrap's has no width where normals and anomalies part completely."""
     value, labels = getattr(metrics, metric), labels_of(metrics)
-    if value is None:
+    found = interval_of(metrics, metric)
+    if value is None or found is None:
         return KpiVerdict("unproven", None, None, labels_to_prove_ranking(metric, 1.0, target))
-    found = ranking_interval(metric, value, labels)
-    drawn = metrics.intervals.get(metric, found)
-    found = Interval(low=min(found.low, drawn.low), high=max(found.high, drawn.high))
     if found.low >= target and min(labels.normals, labels.anomalies) >= LABELLED_TO_PROVE:
         return KpiVerdict("met", value, found)
     if found.high < target:
         return KpiVerdict("not_met", value, found)
-    return KpiVerdict("unproven", value, found, labels_to_prove_ranking(metric, value, target))
+    needed = labels_to_prove_ranking(metric, value, target)
+    if needed is not None:
+        needed = Labels(
+            normals=max(needed.normals, LABELLED_TO_PROVE), anomalies=max(needed.anomalies, LABELLED_TO_PROVE)
+        )
+        if labels.normals >= needed.normals and labels.anomalies >= needed.anomalies:
+            # Only the bootstrap leaves it open then, and how many would settle that nobody can say.
+            needed = None
+    return KpiVerdict("unproven", value, found, needed)
+
+
+def falls_short(kpi: Kpi, value: float | None) -> bool:
+    """Whether what was measured of labelled clips lies on the wrong side of the target, by however little."""
+    if value is None or kpi.metric == "alarms_per_day":
+        return False
+    return value > kpi.target if kpi.metric == "miss_rate" else value < kpi.target
+
+
+def interval_of(metrics: AssetMetrics, name: str) -> Interval | None:
+    """The 95 % interval of a metric: the wider of the bootstrap's and of one that holds for few clips.
+
+    The bootstrap's has no width where normals and anomalies part completely, or where no clip is wrong: by itself it
+    tells nothing then, and of a metric that has no other (F1) there is none.
+    """
+    value, drawn = getattr(metrics, name), metrics.intervals.get(name)
+    if value is None:
+        return None
+    exact = _ranking_bounds(metrics, name, value) or _rate_bounds(metrics, name, value)
+    if exact is None:
+        return drawn if drawn is not None and drawn.low < drawn.high else None
+    if drawn is None:
+        return exact
+    return Interval(low=min(exact.low, drawn.low), high=max(exact.high, drawn.high))
+
+
+def _ranking_bounds(metrics: AssetMetrics, name: str, value: float) -> Interval | None:
+    """Of an AUC, whatever the scores' distributions; of a domain's, its normals against all faults."""
+    labels, counts = labels_of(metrics), metrics.counts
+    if name in ("auc", "pauc", "official"):
+        return ranking_interval(name, value, labels)
+    of_domain = {"auc_source": counts.normal_source, "auc_target": counts.normal_target}
+    if name not in of_domain:
+        return None
+    return ranking_interval("auc", value, Labels(normals=of_domain[name], anomalies=labels.anomalies))
+
+
+def _rate_bounds(metrics: AssetMetrics, name: str, value: float) -> Interval | None:
+    """Of recall and precision by counts, exact; None of a precision of 0, which does not tell how many were high."""
+    metric, _, domain = name.partition("_")
+    faults = getattr(metrics.counts, f"anomaly_{domain}") if domain else labels_of(metrics).anomalies
+    recall = getattr(metrics, f"recall_{domain}" if domain else "recall", None)
+    hits = round((recall or 0.0) * faults)
+    if metric == "recall" and faults:
+        return clopper_pearson(hits, faults)
+    return clopper_pearson(hits, round(hits / value)) if metric == "precision" and hits and value else None
 
 
 def labels_of(metrics: AssetMetrics) -> Labels:
@@ -131,6 +185,13 @@ def too_high(scores: pd.DataFrame, rule: AlarmRule) -> pd.Series:
     return (scores["score"] > rule.clip_threshold) & (scores["state"] != "off")
 
 
+def learnt_from(scores: pd.DataFrame) -> pd.Series:
+    """Which rows are copies of what the asset learnt from, and say nothing; bool, indexed like `scores`."""
+    if "notes" not in scores:
+        return pd.Series(False, index=scores.index)
+    return scores["notes"].fillna("").str.contains(LEAKED)
+
+
 def observe(scores: pd.DataFrame, rule: AlarmRule) -> Observed:
     """Clips that are too high among the labelled rows of a score table; a fault with the machine off is missed."""
     high, anomaly, normal = too_high(scores, rule), scores["label"] == "anomaly", scores["label"] == "normal"
@@ -146,6 +207,12 @@ def is_blind(scores: pd.DataFrame, rule: AlarmRule) -> bool:
     """Whether there are labelled faults and not one of them is too high."""
     seen = observe(scores, rule)
     return seen.anomalies > 0 and seen.hits == 0
+
+
+def is_deaf(scores: pd.DataFrame, rule: AlarmRule, metrics: AssetMetrics) -> bool:
+    """Whether the alarm is blind because faults sound normal, and not because the threshold stands above them all."""
+    found = interval_of(metrics, "auc")
+    return is_blind(scores, rule) and (found is None or found.low <= GUESSING)
 
 
 def contradict(rule: AlarmRule, policy: AlarmPolicy, scores: pd.DataFrame) -> Observed | None:

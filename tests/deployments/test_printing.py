@@ -10,17 +10,21 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
-from deployments.printing import print_check, print_error, print_problems
+from deployments.onboarding import Outcome
+from deployments.printing import print_check, print_error, print_outcome, print_problems
 from deployments.progress_bars import progress_bars
 from schemas.errors import InputError, LabelsError, UsageError
 from schemas.problems import Problem, shorten
-from schemas.references import QualityReport, Stage
+from schemas.references import AssetResult, OnboardResult, Package, QualityReport, Run, Stage
 from schemas.rules import report
-from schemas.settings import Language, QaLimits
+from schemas.settings import Language, OnboardSettings, QaLimits
 from tasks.packages import open_package
 from tasks.packing import Labels, pack_folder
 from tasks.progress import track
+from tasks.report.conclusion import Conclusion, conclusion_key
 from tasks.report.words import Words
+from tasks.runs import Manifest
+from tasks.store import FolderStore
 from tests.korean import english_in
 
 
@@ -166,3 +170,84 @@ def test_stages_that_served_again_are_named_in_korean() -> None:
 def test_an_error_without_problems_is_its_sentence(console: Console) -> None:
     print_error(console, UsageError("no such thing"), Words("ko"))
     assert printed(console) == "오류: no such thing\n"
+
+
+# --- how an onboarding ended ----------------------------------------------------------------------------------------
+
+
+def onboarded(folder: Path, *, synthetic: bool = False, dry_run: bool = False, **concluded: object) -> Outcome:
+    """An onboarding of one machine whose page was written, with what it concludes."""
+    report = "runs/acme/0123456789abcdef/fan-00/report.html"
+    store = FolderStore(folder)
+    found: dict[str, object] = {
+        "verdict": "synthetic" if synthetic else "detect.unproven.estimated",
+        "tone": "caution",
+        "ringing": "synthetic" if synthetic else "go",
+        "sureness": "modelled",
+        "auc": 0.92,
+        "auc_interval": (0.777, 0.986),
+        "normals": 50,
+        "faults": 49,
+    }
+    store.put_model(conclusion_key(report), Conclusion.model_validate(found | concluded))
+    figures = dict.fromkeys(("pauc", "auc_source", "auc_target", "threshold", "certified"))
+    asset = AssetResult(
+        machine_type="fan", section_id="00", engine="a", encoder="lite0", n_target=12, n_source=0, n_test=99, auc=0.92,
+        alarms_per_day=25.0, clips_per_day=1440.0, report=None if dry_run else report, **figures,
+    )  # fmt: skip
+    run = Run.model_construct(store=store.url, customer="acme", run_id="0123456789abcdef", settings=OnboardSettings())
+    manifest = Manifest.model_construct(
+        run=run,
+        package=Package(customer="acme", package_id="0", name="a.zip", raw_key="raw", files=1, bytes=1),
+        quality=refused().model_copy(update={"verdict": "accepted", "synthetic": synthetic}),
+        result=OnboardResult(
+            customer="acme", package="0", run_id=run.run_id, verdict="accepted", quarantined=(), reused=(),
+            assets=(asset,),
+        ),
+    )  # fmt: skip
+    return Outcome(manifest=manifest, store=store, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+@pytest.mark.parametrize("verdict", ["blind", "detect.met.certified", "measured.unproven.estimated"])
+def test_the_terminal_says_the_verdict_in_the_words_of_the_page(
+    tmp_path: Path, console: Console, language: Language, verdict: str
+) -> None:
+    say = Words(language)
+    print_outcome(console, onboarded(tmp_path, verdict=verdict, ringing="blind"), say)
+    told = printed(console)
+    assert f"{say.machine('fan', '00')}: {say(f'headline.{verdict}')}" in told
+    assert say("ringing.blind") in told
+
+
+def test_no_auc_is_printed_without_what_it_rests_on(tmp_path: Path, console: Console) -> None:
+    print_outcome(console, onboarded(tmp_path), Words("en"))
+    told = printed(console)
+    assert told.count("0.92") == 1
+    assert "AUC 0.920 (95 % interval 0.777 to 0.986), on 50 normal and 49 faulty labelled recordings." in told
+    assert "False alarms a day: 25 (modelled, at 1,440 recordings a day)." in told
+
+
+def test_an_auc_of_synthetic_sound_is_called_no_evidence(tmp_path: Path, console: Console) -> None:
+    print_outcome(console, onboarded(tmp_path, synthetic=True), Words("en"))
+    told = printed(console)
+    assert "Synthetic recordings: this proves the path, not the performance." in told
+    assert "50 normal and 49 faulty synthetic recordings: no evidence of a real machine." in told
+    assert "When it rings" not in told
+
+
+def test_without_labels_the_terminal_says_why_there_is_no_auc(tmp_path: Path, console: Console) -> None:
+    print_outcome(console, onboarded(tmp_path, auc=None, auc_interval=None, faults=0), Words("ko"))
+    assert "AUC는 측정하지 못함" in printed(console)
+
+
+def test_a_dry_run_concludes_nothing(tmp_path: Path, console: Console) -> None:
+    outcome = onboarded(tmp_path, dry_run=True)
+    print_outcome(console, outcome, Words("en"))
+    assert "AUC" not in printed(console)
+    assert outcome.document()["assets"][0]["concluded"] is None
+
+
+def test_json_holds_the_conclusion(tmp_path: Path) -> None:
+    concluded = onboarded(tmp_path, verdict="blind", tone="bad").document()["assets"][0]["concluded"]
+    assert (concluded["verdict"], concluded["tone"], concluded["normals"]) == ("blind", "bad", 50)

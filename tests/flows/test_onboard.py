@@ -82,7 +82,8 @@ def test_every_output_is_filed_where_the_design_says(whole: tuple[FolderStore, O
     for name in ("manifest.json", "report.html", "metrics.json"):
         assert store.exists(f"{home}/{name}")
     for asset in ("fan-00", "valve-00"):
-        for name in ("scores.csv", "selection.json", "threshold.json", "alarm_rule.json", "report.html"):
+        tables = ("scores.csv", "selection.json", "threshold.json", "alarm_rule.json")
+        for name in (*tables, "report.html", "verdict.json"):
             assert store.exists(f"{home}/{asset}/{name}")
         champion = store.get_model(f"assets/acme/{asset}/champion.json", Champion)
         beside = ("calibration.parquet", "calibration.json", "alarm_rule.json", "background.json")

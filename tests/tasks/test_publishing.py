@@ -12,6 +12,8 @@ from schemas.references import AssetResult, Run
 from schemas.settings import OnboardSettings
 from tasks import publishing
 from tasks.calibrating import SCORE_COLUMNS, to_csv
+from tasks.report.conclusion import Conclusion
+from tasks.report.words import Words
 from tasks.store import FolderStore
 
 
@@ -21,6 +23,18 @@ def result(**changes: Any) -> AssetResult:
     known |= {"auc": 0.9, "pauc": None, "threshold": 0.5, "certified": False, "alarms_per_day": 0.483}
     known |= {"rule": "5 of 5", "clips_per_day": 1440.0, "grades": {"CRITICAL": 1, "NORMAL": 1}}
     return AssetResult(**(known | {"highest_severity": 88.4} | changes))
+
+
+CONCLUDED = Conclusion(
+    verdict="blind",
+    tone="bad",
+    ringing="blind",
+    sureness="estimated",
+    auc=0.9,
+    auc_interval=(0.72, 0.98),
+    normals=20,
+    faults=20,
+)
 
 
 def test_clips_stand_as_in_the_csv_the_most_severe_first(tmp_path: Path) -> None:
@@ -49,7 +63,10 @@ def test_clips_stand_as_in_the_csv_the_most_severe_first(tmp_path: Path) -> None
     ("certified", "said"), [(True, "at most 0.48 (certified)"), (False, "about 0.48 (not certified)")]
 )
 def test_the_summary_counts_grades_and_calls_only_a_certified_rate_a_bound(certified: bool, said: str) -> None:
-    row = publishing._summary_row(result(certified=certified))
+    row = publishing._summary_row(result(certified=certified), CONCLUDED)
     assert said in row
+    assert "AUC 0.900" in row
+    assert "0.720" in row, "an AUC is never told without its interval"
+    assert Words("en")("headline.blind") in row
     assert "1 CRITICAL, 1 NORMAL" in row
     assert "| 88.4 |" in row

@@ -19,6 +19,7 @@ from schemas.rules import report
 from schemas.settings import QaLimits
 from tasks.fleet import gather_fleet
 from tasks.report.charts import KINDS, ScoreGroup, draw_scores
+from tasks.report.first_screen import conclude
 from tasks.report.pages import render_asset_page, render_fleet_page, render_package_page
 from tasks.report.words import Words
 from tasks.store import FolderStore
@@ -117,14 +118,17 @@ def test_pictures_and_sound_load_and_nothing_overflows(
     assert seen["scripts"] == 0
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_a_package_page_fits_too(browser: Browser, make_package_page: Any, width: int) -> None:
+def test_a_package_page_fits_too(
+    browser: Browser, make_asset_page: Any, make_package_page: Any, language: Any, width: int
+) -> None:
     problems = (
         report("row.path", file="metadata.csv", row=3, column="relative_path", value="../" * 60, why="parent folder"),
         report("clip.short", limits=QaLimits(), file="audio/" + "long-name-" * 12 + ".wav", measured=0.3),
     )
-    seen = browser.look(render_package_page(make_package_page(report={"problems": problems})), width=width)
-    assert seen["overflow"] <= 0
+    page = make_package_page(language=language, report={"problems": problems}, concluded=[conclude(make_asset_page())])
+    assert browser.look(render_package_page(page), width=width)["overflow"] <= 0
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
@@ -187,15 +191,17 @@ def test_a_page_follows_the_readers_scheme(browser: Browser, make_package_page: 
     assert light["background"] != dark["background"]
 
 
-def test_a_page_opened_from_disk_makes_no_request(browser: Browser, make_asset_page: Any) -> None:
-    page, log = browser.folder / "page.html", browser.folder / "net.json"
+@pytest.mark.parametrize(("language", "width"), [("en", PHONE), ("ko", DESK)])
+def test_a_page_opened_from_disk_makes_no_request(
+    browser: Browser, make_asset_page: Any, language: Any, width: int
+) -> None:
+    log = browser.folder / "net.json"
     # Without its policy, which would hide what the page asks for.
     text, policies = re.subn(
-        r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_asset_page(make_asset_page())
+        r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_asset_page(make_asset_page(language=language))
     )
     assert policies == 1
-    page.write_text(text, encoding="utf-8")
-    browser.dump(page, f"--log-net-log={log}")
+    assert min(browser.look(text, f"--log-net-log={log}", width=width)["images"]) > 0
     addresses = set(re.findall(r'"url":"(https?:[^"]+)"', log.read_text(encoding="utf-8")))
     # The browser itself calls home, to its makers and nobody else.
     assert {a for a in addresses if not re.match(r"https?://[\w.-]*\.(google|googleapis|gvt1)\.com/", a)} == set()
