@@ -258,5 +258,12 @@ def _condition_row(column: str, value: Any, rows: pd.DataFrame, learnt: pd.DataF
         found=int((anomaly & high).sum()),
         normals=int((~anomaly).sum()),
         false_alarms=int((~anomaly & high).sum()),
-        learnt=None if named else int((learnt[column] == value).sum()),
+        learnt=_learnt_under(column, value, learnt),
     )
+
+
+def _learnt_under(column: str, value: Any, learnt: pd.DataFrame) -> int | None:
+    """Normals of the machine's own that are of one value of one condition; they are of its own domain, all of them."""
+    if column == "domain":
+        return len(learnt) if value == "target" else None
+    return None if column == "anomaly_type" else int((learnt[column] == value).sum())
