@@ -207,6 +207,7 @@ def test_an_ensemble_of_few_normals_says_that_it_rings_too_often() -> None:
         raise AssertionError
 
     ensemble = Ensemble(("a", "b"), refuse)
+    ensemble.members = {"a": PatchMemory(LogMelEncoder()), "b": PatchMemory(LogMelEncoder())}
     ensemble._normal_scores = np.zeros(4)
     (caveat,) = caveats_of(ensemble)
     assert caveat.startswith("an ensemble of engines that learnt from 4 normals rings several times as often")
