@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
 import tasks.monitor_steps
@@ -59,6 +61,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         await_true(lambda: is_healthy(url), seconds=180, what=f"the server; see {home / 'log.txt'}")
         with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "ERROR"}):
             yield url
+        # Else these threads go on talking to a server that is gone, with the events of whichever tests come next.
+        for worker in (APILogWorker, EventsWorker):
+            worker.drain_all(timeout=60, at_exit=False)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
