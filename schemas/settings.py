@@ -175,6 +175,15 @@ class AlarmPolicy(Settings):
         default=1.0, gt=0, description="The budget of false drift verdicts a machine, on average over calibrations."
     )
 
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> AlarmPolicy:
+        if self.false_alarms_per_day > self.clips_per_day:
+            raise ValueError(
+                f"false_alarms_per_day {self.false_alarms_per_day:g} is more than the {self.clips_per_day:g} recordings"
+                " judged a day (clips_per_day), of which each can ring once; give a smaller budget"
+            )
+        return self
+
     @property
     def alpha(self) -> float:
         """Probability of a false alarm that one clip may have."""

@@ -35,6 +35,11 @@ def test_what_is_said_fills_the_settings_and_the_rest_keeps_its_default(tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("alarm: {false_alarms_per_day: 1441}", r"1441 is more than the 1440 recordings judged a day"),
+        (
+            "alarm:\n  false_alarms_per_day: 1\n  false_alarms_per_day: 2\n",
+            r"false_alarms_per_day stands in line 2 and again in line 3; keep one",
+        ),
         ("alarm: {clips_per_day: -1}", r"alarm\.clips_per_day is -1: .*greater than 0\. The cadence"),
         ("alarm: {clips_per_day: yes}", r"alarm\.clips_per_day is true: .*valid number"),
         ("alarm: {clips_per_day: '288'}", r'alarm\.clips_per_day is "288": .*valid number'),
