@@ -131,6 +131,7 @@ def show(
     from tasks.drifting import read_drift
     from tasks.pacing import read_pace
     from tasks.store import open_store
+    from tasks.watch_log import count_recordings
 
     shelf = open_store(store or Environment().store)
     asset_id = find_asset(shelf, customer, asset)
@@ -153,7 +154,8 @@ def show(
     if standing is None:
         _say(f"{asset_id} of {customer} was never watched", "dim")
     else:
-        seen = f"{standing.state.seen} recordings by model {standing.model_version}"
+        counted = count_recordings(shelf, customer, asset_id, standing.model_version)
+        seen = f"{counted.judged} judged and {counted.refused} refused by model {standing.model_version}"
         _say(f"{asset_id} of {customer}: {standing.state.phase}, {seen}")
     if coverage is not None and not coverage.covered:
         _say(coverage.sentence, "bold yellow")

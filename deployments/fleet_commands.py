@@ -37,13 +37,14 @@ def fleet(customer: CustomerName, store: StoreUrl = None, language: InLanguage =
 
 
 def _print_fleet(found: Fleet, page: str, language: Language) -> None:
+    from tasks.report.fleet_view import advise
     from tasks.report.words import Words
 
     say = Words(language)
     for machine in found.machines:
         name = say.machine(machine.machine_type, machine.section_id)
-        status, advice = say(f"fleet.status.{machine.status}"), say(f"fleet.advice.{machine.status}")
-        _say(f"{name}: {status}. {advice}")
+        status, advice = say(f"fleet.status.{machine.status}"), advise(machine, say)
+        _say(f"{name}: {status}. {advice}" if advice else f"{name}: {status}.")
         if machine.coverage is not None and not machine.coverage.covered:
             _say(f"  {machine.coverage.sentence}")
     _say(page)

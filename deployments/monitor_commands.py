@@ -218,6 +218,8 @@ def _print_summary(printer: Printer, watched: Watched, url: str) -> None:
         f" {len(watched.refused)} refused, {watched.repeated} known already, {watched.waiting} not finished;"
         f" {len(watched.raised)} alarms raised, {len(watched.cleared)} ended"
     )
+    if watched.unfinished:
+        printer.say(watched.say_unfinished(), "yellow")
     coverage = read_coverage(store, watched.customer, watched.asset)
     if watched.uncovered and coverage is not None:
         printer.say(coverage.sentence, "bold yellow")

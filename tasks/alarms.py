@@ -85,8 +85,12 @@ class StandingState(BaseModel):
 
 def alarm_id(version: str, recording_id: str, time: datetime) -> str:
     """When and what, the same for the same recording and model: `20260302T101500Z-3f2a9c1b`."""
-    stamp = time.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{stamp}-{digest(version, recording_id)[:8]}"
+    return f"{alarm_stamp(time)}-{digest(version, recording_id)[:8]}"
+
+
+def alarm_stamp(time: datetime) -> str:
+    """What the id of an alarm of that time begins with."""
+    return time.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def when(time: datetime) -> str:

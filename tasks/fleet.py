@@ -7,29 +7,28 @@ of its own: the same store gives the same page.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
-from datetime import date
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 from prefect import task
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmRule, AlarmState
-from schemas.errors import InputError, StoreError
+from schemas.errors import InputError
 from schemas.references import Model
 from schemas.settings import AlarmPolicy, Kpi, Language
 from tasks import keys
+from tasks.alarms import alarm_stamp
 from tasks.calibrating import Champion
 from tasks.covering import Coverage, read_coverage
 from tasks.drifting import read_drift
 from tasks.ledger import Role, asset_ids, ledger_version, read_corrected
 from tasks.pacing import Pace, read_pace
 from tasks.store import ModelT, ObjectStore, open_store
-from tasks.watch_log import part_keys, read_state
+from tasks.watch_log import count_recordings, is_left_open, is_loud, part_keys, read_state
 
 if TYPE_CHECKING:
     from tasks.report.pages import AssetPage
@@ -126,10 +125,13 @@ class Watched(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recordings: int
-    refused: int = Field(description="Of these, how many the quality gate refused.")
-    last: AwareDatetime = Field(description="When the newest was recorded.")
+    judged: int
+    refused: int = Field(description="Recordings that the quality gate refused; they are not among the judged.")
+    last: AwareDatetime | None = Field(description="When the newest judged one was recorded; None where there is none.")
     alarm: AlarmState
+    left_open: bool = Field(description="Whether the former model's alarm is on: its low clips have not come since.")
+    picture: str | None = Field(description="Store key of the picture of the alarm that is on, where there is one.")
+    sound: str | None = Field(description="Store key of its sound.")
     drifted: bool | None = Field(description="Whether it is to be recalibrated; None before a whole window was judged.")
 
 
@@ -145,7 +147,9 @@ class Machine(BaseModel):
     champion: Champion | None
     card: AssetCard | None = Field(description="Of the champion; None where an older version onboarded it.")
     recordings: dict[str, int] = Field(description="By role, corrections applied.")
-    watched: Watched | None = Field(description="None where the monitor has judged nothing by the champion yet.")
+    watched: Watched | None = Field(
+        description="None where the monitor has judged nothing by the champion yet, and no alarm was left open."
+    )
     coverage: Coverage | None = Field(description="Whether good recordings come; None where it was never watched.")
     pace: Pace | None = Field(description="How often they come, where that is known by the card's policy.")
 
@@ -186,7 +190,7 @@ def _gather_machine(store: ObjectStore, customer: str, asset_id: str) -> Machine
     champion = _read(store, keys.asset(customer, asset_id, "champion.json"), Champion)
     card = None if champion is None else _read(store, card_key(customer, asset_id, champion.version), AssetCard)
     changed = champion is not None and champion.ledger_version != ledger_version(ledger)
-    watched = _watched(store, customer, asset_id, champion)
+    watched = _watched(store, customer, asset_id, champion, AlarmPolicy() if card is None else card.policy)
     coverage, pace = read_coverage(store, customer, asset_id), _pace(store, customer, asset_id, card)
     return Machine(
         asset=asset_id,
@@ -216,45 +220,41 @@ def _read(store: ObjectStore, key: str, model: type[ModelT]) -> ModelT | None:
     return store.get_model(key, model) if store.exists(key) else None
 
 
-def _watched(store: ObjectStore, customer: str, asset_id: str, champion: Champion | None) -> Watched | None:
-    """What the monitor has judged by the champion; None where it has judged nothing yet."""
+def _watched(
+    store: ObjectStore, customer: str, asset_id: str, champion: Champion | None, policy: AlarmPolicy
+) -> Watched | None:
+    """What the monitor has judged by the champion; None where it has judged nothing yet, and nothing was left open."""
     if champion is None:
         return None
-    parts = part_keys(store, customer, asset_id, champion.version)
-    if not parts:
+    state = read_state(store, customer, asset_id, champion.version)
+    left_open = is_left_open(state, rearm_clips=policy.rearm_clips)
+    if not left_open and not part_keys(store, customer, asset_id, champion.version):
         return None
-    counted = pd.DataFrame([_count_closed(store, key) for key in parts[:-1]] + [_count(store, parts[-1])])
+    counted = count_recordings(store, customer, asset_id, champion.version)
     drift = read_drift(store, customer, asset_id)
+    is_on = left_open or state.phase == "alarm"
+    picture, sound = _evidence(store, customer, asset_id, state.raised_at) if is_on else (None, None)
     return Watched(
-        recordings=int(counted["recordings"].sum()),
-        refused=int(counted["refused"].sum()),
-        last=counted["last"].max().to_pydatetime(),
-        alarm=read_state(store, customer, asset_id, champion.version),
+        judged=counted.judged,
+        refused=counted.refused,
+        last=counted.last,
+        alarm=state,
+        left_open=left_open,
+        picture=picture,
+        sound=sound,
         drifted=None if drift is None or drift.model_version != champion.version else drift.mark is not None,
     )
 
 
-class _Counted(NamedTuple):
-    """What lies in a part of the monitor's rows; `last`: when the newest was recorded."""
-
-    recordings: int
-    refused: int
-    last: pd.Timestamp
-
-
-def _count(store: ObjectStore, key: str) -> _Counted:
-    data = store.get(key)
-    try:
-        rows = pd.read_parquet(io.BytesIO(data), columns=["decision", "time"])
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{key} is damaged ({error}); put it back from a backup") from error
-    return _Counted(len(rows), int((rows["decision"] == "refused").sum()), rows["time"].max())
-
-
-@lru_cache(maxsize=10_000)
-def _count_closed(store: ObjectStore, key: str) -> _Counted:
-    """The same of a part that another one follows: it does not change, and a year of rows has a hundred."""
-    return _count(store, key)
+def _evidence(
+    store: ObjectStore, customer: str, asset_id: str, raised_at: datetime | None
+) -> tuple[str | None, str | None]:
+    """Keys of the picture and the sound of the alarm that was raised at a time; None for what is not there."""
+    if raised_at is None:
+        return None, None
+    found = list(store.list_keys(keys.alarm(customer, asset_id, f"{alarm_stamp(raised_at)}-")))
+    picture, sound = ([key for key in found if key.endswith(end)] for end in (".png", ".flac"))
+    return picture[-1] if picture else None, sound[-1] if sound else None
 
 
 def _status(
@@ -267,7 +267,7 @@ def _status(
     changed: bool,
 ) -> Status:
     """The most urgent of all that is the matter with a machine."""
-    if watched is not None and watched.alarm.phase == "alarm":
+    if watched is not None and _is_ringing(watched, card):
         return "ringing"
     if coverage is not None and not coverage.covered:
         return "uncovered"
@@ -286,6 +286,13 @@ def _status(
     if card.kpi_status == "not_met":
         return "unmet"
     return "covered" if card.kpi_status == "met" else "unproven"
+
+
+def _is_ringing(watched: Watched, card: AssetCard | None) -> bool:
+    """Whether an alarm is on, or hold-off alone keeps the next one from being raised."""
+    state = watched.alarm
+    is_kept = card is not None and is_loud(state) and sum(clip.exceeded for clip in state.recent) >= card.rule.m
+    return state.phase == "alarm" or watched.left_open or (state.phase == "hold_off" and is_kept)
 
 
 @task(name="Write the fleet page", task_run_name="Write the fleet page of {customer}")

@@ -39,6 +39,8 @@ def judge_new_recordings(customer: str, asset: str, store: str, folder: str | No
         f"{watched.judged} recordings judged, {len(watched.refused)} refused, {watched.repeated} known,"
         f" {watched.waiting} not finished; {len(watched.raised)} alarms raised, {len(watched.cleared)} ended"
     )
+    if watched.unfinished:
+        note(watched.say_unfinished())
     for text in watched.notes:
         note(text)
     return watched

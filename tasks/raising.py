@@ -21,7 +21,7 @@ from tasks.monitoring import Judgement, Watch
 from tasks.plain_text import printable
 from tasks.report.words import Words, probability
 from tasks.store import ObjectStore
-from tasks.watch_log import Known, Row, SeenFile, WatchLog
+from tasks.watch_log import Known, Row, SeenFile, WatchLog, hear_out
 
 
 class Batch:
@@ -70,6 +70,7 @@ class Batch:
             time=time,
             clip_id=name or f"{heard.name}@{file.modified.isoformat()}",
         )
+        self._state = hear_out(self._state, rearm_clips=policy.rearm_clips, time=time)
         alarm = None
         if transition is not None and transition.kind == "raised" and judgement is not None:
             alarm = self._make_alarm(file, heard, judgement, transition)

@@ -209,10 +209,12 @@ class Settling:
         self._patience, self._settle_s, self._clock = patience, settle_s, clock
         self._first_seen: dict[SeenFile, float] | None = None
         self._unfinished: dict[SeenFile, int] = {}
+        self._held: list[SeenFile] = []
 
     def take_settled(self, files: Iterable[SeenFile], *, now: datetime) -> list[SeenFile]:
         """Of the files that are there now, those to be read, in their order."""
         there, time_now = list(files), self._clock()
+        self._held.clear()
         if self._first_seen is None:
             # At the first look only age can tell; later a recorder whose clock is off must not seem to be done.
             old = timedelta(seconds=self._settle_s)
@@ -223,12 +225,16 @@ class Settling:
             self._first_seen = {file: self._first_seen.get(file, time_now) for file in there}
         seen = self._first_seen
         self._unfinished = {file: looks + 1 for file, looks in self._unfinished.items() if file in seen}
+        if self._patience is None:
+            self._held += [file for file in there if time_now - seen[file] < self._settle_s]
         return [file for file in there if time_now - seen[file] >= self._settle_s and not self._is_to_wait(file)]
 
     def hold(self, file: SeenFile, *, now: datetime) -> bool:
         """Whether a file that seems unfinished is to be looked at again before it is called broken."""
         if self._patience is None:
-            return abs(now - file.modified) < UNFINISHED
+            is_young = abs(now - file.modified) < UNFINISHED
+            self._held += [file] if is_young else []
+            return is_young
         self._unfinished.setdefault(file, 0)
         return self._is_to_wait(file)
 
@@ -236,6 +242,6 @@ class Settling:
         return self._patience is not None and self._unfinished.get(file, self._patience) < self._patience
 
     @property
-    def waiting(self) -> int:
-        """Files that seem unfinished."""
-        return sum(map(self._is_to_wait, self._unfinished))
+    def waiting(self) -> list[SeenFile]:
+        """Files that seem unfinished; where there is only one look, also those that were just written."""
+        return [*self._held, *filter(self._is_to_wait, self._unfinished)]

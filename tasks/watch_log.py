@@ -14,26 +14,29 @@ a batch carries the alarm's state after it, and a row that raises an alarm carri
 
 Rows lie in parts, `monitor/<model version>/<number>.parquet`, numbered through all versions in the order they were
 begun; the last part is written anew with each batch until it is full. A champion's *reign* is its parts since another
-one's: a new reign starts a part and a window of its own, also where that champion judged before, and takes over one
-thing, how long ago the last alarm was raised, so that a change of models does not ring twice for one fault. What any
-champion has judged is not judged again.
+one's: a new reign starts a part and a window of its own, also where that champion judged before, and takes over when
+the last alarm was raised and whether it ended: a change of models does not ring twice for one fault, and an alarm that
+it left open is open until the new model has heard its low clips. What any champion has judged is not judged again.
 
 Units: times are UTC, those of a recording the time its file was written; severities 0-100.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmState
+from schemas.errors import StoreError
 from tasks import keys
 from tasks.plain_text import printable
 from tasks.store import ObjectStore
@@ -291,6 +294,45 @@ def read_state(store: ObjectStore, customer: str, asset_id: str, version: str) -
     return state if _version_of(parts[-1]) == version else succeed(state)
 
 
+class Counted(NamedTuple):
+    """How many recordings were judged, how many refused, and when the newest that was judged was recorded."""
+
+    judged: int
+    refused: int
+    last: datetime | None
+
+
+def count_recordings(store: ObjectStore, customer: str, asset_id: str, version: str) -> Counted:
+    """What one champion has judged, over all its parts.
+
+    Raises
+    ------
+    StoreError
+        A part is damaged.
+    """
+    parts = part_keys(store, customer, asset_id, version)
+    counted = [_count_closed(store, key) for key in parts[:-1]] + [_count(store, key) for key in parts[-1:]]
+    last = max((each.last for each in counted if each.last is not None), default=None)
+    return Counted(sum(each.judged for each in counted), sum(each.refused for each in counted), last)
+
+
+def _count(store: ObjectStore, key: str) -> Counted:
+    data = store.get(key)
+    try:
+        rows = pd.read_parquet(io.BytesIO(data), columns=["decision", "time"])
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{key} is damaged ({error}); put it back from a backup") from error
+    judged = rows[rows["decision"] != "refused"]
+    last = None if judged.empty else judged["time"].max().to_pydatetime()
+    return Counted(len(judged), len(rows) - len(judged), last)
+
+
+@lru_cache(maxsize=10_000)
+def _count_closed(store: ObjectStore, key: str) -> Counted:
+    """The same of a part that another one follows: it does not change, and a year of rows has a hundred."""
+    return _count(store, key)
+
+
 def succeed(state: AlarmState) -> AlarmState:
     """Where a champion begins that takes over from another: with an empty window, and what is left of hold-off.
 
@@ -301,9 +343,31 @@ def succeed(state: AlarmState) -> AlarmState:
         since=state.since,
         raised_at=state.raised_at,
         held_s=state.held_s,
+        cleared_at=state.cleared_at,
         last_time=state.last_time,
         raised=state.raised,
     )
+
+
+def is_left_open(state: AlarmState, *, rearm_clips: int) -> bool:
+    """Whether the last alarm was on when this model took over, and so many low clips have not come since."""
+    return _is_inherited(state) and state.quiet_clips < rearm_clips
+
+
+def is_loud(state: AlarmState) -> bool:
+    """Whether the newest clip of the window exceeds."""
+    return bool(state.recent) and state.recent[-1].exceeded
+
+
+def hear_out(state: AlarmState, *, rearm_clips: int, time: datetime) -> AlarmState:
+    """The state in which an alarm that another model left open is over, where this one has heard its low clips."""
+    is_over = _is_inherited(state) and state.quiet_clips >= rearm_clips
+    return state.model_copy(update={"cleared_at": time}) if is_over else state
+
+
+def _is_inherited(state: AlarmState) -> bool:
+    """Whether the last alarm was another model's and has no end; what is raised here is on, or was cleared."""
+    return state.phase != "alarm" and state.raised_at is not None and state.cleared_at is None
 
 
 def as_frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -37,6 +37,7 @@ NewsKind = Literal[
 
 _FILED = frozenset({"champion", "settings", "drifted", "uncovered", "covered", "outrun", "in_pace"})
 _URGENT = frozenset({"uncovered", "covered"})
+_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class News:
 
 @dataclass
 class Tally:
-    """What looks brought in all; `refused` says why, by name, and `waiting` counts files not finished at the last.
+    """What looks brought in all; `refused` says why, by name, and `waiting` names files not finished at the last.
 
     `notes` are what an operator should know of how the machine is recorded, and `changed` whether anything was filed.
     """
@@ -74,7 +75,7 @@ class Tally:
     raised: list[str] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     told: int = 0
-    waiting: int = 0
+    waiting: list[str] = field(default_factory=list)
     drifted: bool = False
     uncovered: bool = False
     outrun: bool = False
@@ -95,6 +96,7 @@ class Watched(BaseModel):
     refused: dict[str, str] = Field(description="Files that are not good enough to be judged, and why, by name.")
     repeated: int = Field(description="Files that hold what was judged before.")
     waiting: int = Field(description="Files that are still being written, as far as can be told.")
+    unfinished: tuple[str, ...] = Field(description="Names of these; the next pass looks at them again.")
     raised: tuple[str, ...] = Field(description="Ids of the alarms that were raised.")
     cleared: tuple[str, ...] = Field(description="Ids of the alarms that ended.")
     told: int = Field(description="Alarms, drifts and outages that the Prefect server was told.")
@@ -115,7 +117,8 @@ class Watched(BaseModel):
             judged=tally.judged,
             refused=tally.refused,
             repeated=tally.repeated,
-            waiting=tally.waiting,
+            waiting=len(tally.waiting),
+            unfinished=tuple(tally.waiting),
             raised=tuple(tally.raised),
             cleared=tuple(tally.cleared),
             told=tally.told,
@@ -125,3 +128,9 @@ class Watched(BaseModel):
             notes=tuple(tally.notes),
             changed=tally.changed,
         )
+
+    def say_unfinished(self) -> str:
+        """Which files were left for later, the first few by name."""
+        more = len(self.unfinished) - _NAMED
+        names = ", ".join(self.unfinished[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"Not finished, as far as can be told, and looked at again at the next pass: {names}"

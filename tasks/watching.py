@@ -109,7 +109,7 @@ class Watcher:
             if should_stop():
                 break
             self._judge_batch(found[start : start + BATCH])
-        self.tally.waiting = self._settling.waiting
+        self.tally.waiting = [printable(file.name) for file in self._settling.waiting]
         self._judge_drift()
         self._judge_coverage()
         self._judge_pace()

@@ -14,7 +14,7 @@ from engines.alarm import AlarmRule
 from schemas.references import Selection
 from schemas.settings import AlarmPolicy, Kpi
 from tasks.report import verdicts, words
-from tasks.report.conclusion import Conclusion, Tone, name_ringing, name_verdict
+from tasks.report.conclusion import Conclusion, Target, Tone, name_found, name_kpi, name_ringing, name_verdict
 from tasks.report.engine_view import name_members
 from tasks.report.words import Words
 
@@ -93,10 +93,24 @@ def conclude(page: AssetPage) -> Conclusion:
         tone=_tone(verdict),
         ringing="synthetic" if page.synthetic else verdicts.advise_on_ringing(page.rule, page.policy, page.scores),
         sureness=verdicts.how_sure(page.rule),
+        target=_target(page.kpi, kpi),
         auc=page.metrics.auc,
         auc_interval=None if found is None else (found.low, found.high),
         normals=labels.normals,
         faults=labels.anomalies,
+    )
+
+
+def _target(kpi: Kpi, verdict: verdicts.KpiVerdict) -> Target:
+    found = verdict.interval
+    return Target(
+        kpi=kpi,
+        default=kpi == Kpi(),
+        status=verdict.status,
+        value=verdict.value,
+        interval=None if found is None else (found.low, found.high),
+        bound=verdict.bound,
+        falls_short=verdicts.falls_short(kpi, verdict.value),
     )
 
 
@@ -110,8 +124,10 @@ def _verdict(kpi: Kpi, verdict: verdicts.KpiVerdict, *, certified: bool, blind: 
         return f"alarms.{status if certified or status == 'not_met' else 'unproven'}"
     if status == "not_met":
         return "detect.not_met"
-    about = "measured" if status == "unproven" and verdict.value is not None else "detect"
-    return f"{about}.{status}.{'certified' if certified else 'estimated'}"
+    about = f"detect.{status}"
+    if status == "unproven" and verdict.value is not None:
+        about = "measured.short" if verdicts.falls_short(kpi, verdict.value) else "measured.unproven"
+    return f"{about}.{'certified' if certified else 'estimated'}"
 
 
 def _tone(verdict: str) -> Tone:
@@ -205,8 +221,15 @@ def _rule_tile(page: AssetPage, say: Words) -> Tile:
 
 
 def name_rule(rule: AlarmRule, say: Words) -> str:
-    """The rule in a few words: `5 of 5 clips in a row are too high`."""
-    return say("rule.clip") if rule.window == 1 else say("rule.window", m=rule.m, window=rule.window)
+    """The rule in a few words: `3 of 5 clips in a row are too high`."""
+    return name_window(rule.m, rule.window, say)
+
+
+def name_window(m: int, window: int, say: Words) -> str:
+    """So many high clips, of how many, in a few words: `5 clips in a row are too high`."""
+    if window == 1:
+        return say("rule.clip")
+    return say("rule.window.all" if m == window else "rule.window", m=m, window=window)
 
 
 def name_time(seconds: float, say: Words) -> str:
@@ -256,32 +279,10 @@ def _kpi_tile(page: AssetPage, verdict: verdicts.KpiVerdict, say: Words) -> Tile
     return Tile(say("tile.kpi", goal=name_kpi(page.kpi, say)), say(f"kpi.status.{verdict.status}"), body, tone)
 
 
-def name_kpi(kpi: Kpi, say: Words) -> str:
-    """The target in words: `AUC at least 0.95`."""
-    return say(f"kpi.{kpi.metric}", target=f"{kpi.target:g}")
-
-
 def measured_kpi(kpi: Kpi, verdict: verdicts.KpiVerdict, say: Words) -> list[str]:
     """What was measured of a target, and what would prove it where it is unproven."""
-    is_rate = kpi.metric == "alarms_per_day"
-
-    def show(value: float) -> str:
-        return words.rate(value) if is_rate else words.number(value)
-
-    said = []
-    if verdict.value is not None and is_rate and verdict.status == "unproven":
-        if verdict.bound is None:
-            said.append(say("kpi.unproven.rate", value=show(verdict.value)))
-        else:
-            said.append(say("kpi.unproven.bound", bound=show(verdict.bound)))
-    elif verdict.value is not None and verdict.interval is not None:
-        low, high = show(verdict.interval.low), show(verdict.interval.high)
-        said.append(say("kpi.measured.interval", value=show(verdict.value), low=low, high=high))
-    elif verdict.value is not None:
-        said.append(say("kpi.measured", value=show(verdict.value)))
-    elif not is_rate:
-        official = ".official" if kpi.metric == "official" else ""
-        said.append(say(f"kpi.unproven.labels{official}"))
+    found = name_found(_target(kpi, verdict), say)
+    said = [found] if found else []
     if verdict.status == "unproven" and verdicts.falls_short(kpi, verdict.value):
         said.append(say("kpi.beyond"))
     if verdict.status == "unproven" and verdict.needed is not None:
@@ -296,7 +297,10 @@ def _state_tile(page: AssetPage, say: Words) -> Tile:
     off, assessed = int((states == "off").sum()), int((states != "not assessed").sum())
     if assessed:
         body = [say("tile.state.body", n=off, all=assessed), say("tile.state.meaning")]
-        return Tile(say("tile.state"), say("tile.state.assessed"), body)
+        faults = int(((states == "off") & (page.scores["label"] == "anomaly")).sum())
+        if faults:
+            body.insert(1, say("tile.state.faults", n=faults))
+        return Tile(say("tile.state"), say("tile.state.assessed"), body, "caution" if faults else "plain")
     body = [say("tile.state.noise" if page.noise_recordings else "tile.state.missing", n=page.noise_recordings)]
     if page.indistinct is not None:
         body.append(say.translate(page.indistinct).text)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tasks.report import words
 from tasks.report.first_screen import name_cadence, name_kpi, name_rule, name_time
 from tasks.report.words import Said, Words
+from tasks.watch_log import is_loud
 
 if TYPE_CHECKING:
-    from tasks.fleet import AssetCard, Fleet, Machine, Status
+    from schemas.settings import AlarmPolicy
+    from tasks.fleet import AssetCard, Fleet, Machine, Status, Watched
     from tasks.pacing import Pace
 
 _TONES = {
@@ -40,17 +43,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class MachineLine:
-    """One machine; `link` leads to its page where it has one, from the folder of the fleet's.
+    """One machine; `link` leads to its page where it has one, from the folder of the fleet's, as `evidence` does.
 
-    `detail` is what the monitor said of it, which is in the machine's own language.
+    `evidence` names what the alarm that is on was raised by. `detail` is what the monitor said of it, which is in the
+    machine's own language.
     """
 
     name: str
     link: str | None
     status: str
     tone: str
-    advice: str
+    advice: str | None
     detail: Said | None
+    evidence: Sequence[tuple[str, str]]
     cells: Sequence[tuple[str, Cell]]
 
 
@@ -83,14 +88,34 @@ def _line(machine: Machine, say: Words) -> MachineLine:
         cells.append(("run", _run_cell(card, say)))
     return MachineLine(
         name=say.machine(machine.machine_type, machine.section_id),
-        # The page lies at customers/<customer>/fleet.html.
-        link=None if card is None else f"../../{card.report}",
+        link=None if card is None else _link(card.report),
         status=say(f"fleet.status.{machine.status}"),
         tone=_TONES[machine.status],
-        advice=say(f"fleet.advice.{machine.status}"),
+        advice=advise(machine, say),
         detail=_detail(machine),
+        evidence=_evidence(machine.watched, say),
         cells=[(say(f"fleet.{name}"), cell) for name, cell in cells],
     )
+
+
+def advise(machine: Machine, say: Words) -> str | None:
+    """What to do about a machine; None where the monitor's own sentence says it in the same language."""
+    detail = _detail(machine)
+    if machine.status == "uncovered" and detail is not None and detail.language == say.language:
+        return None
+    return say(f"fleet.advice.{machine.status}")
+
+
+def _link(key: str) -> str:
+    # The page lies at customers/<customer>/fleet.html.
+    return f"../../{key}"
+
+
+def _evidence(watched: Watched | None, say: Words) -> list[tuple[str, str]]:
+    if watched is None:
+        return []
+    found = (("fleet.picture", watched.picture), ("fleet.sound", watched.sound))
+    return [(say(name), _link(key)) for name, key in found if key is not None]
 
 
 def _alarm_cell(machine: Machine, say: Words) -> Cell:
@@ -99,17 +124,40 @@ def _alarm_cell(machine: Machine, say: Words) -> Cell:
     if watched is None:
         return Cell(unheard, "bad") if unheard else Cell([say("fleet.unwatched")])
     state = watched.alarm
-    alarm = [say(f"fleet.alarm.{state.phase}")]
-    lines = alarm + unheard if state.phase == "alarm" else unheard + alarm
-    if state.raised_at is not None:
+    is_on = state.phase == "alarm" or watched.left_open
+    alarm = _alarm_lines(watched, machine.card.policy if machine.card else None, say)
+    lines = alarm + unheard if is_on else unheard + alarm
+    if state.raised_at is not None and not watched.left_open:
         lines.append(say("fleet.alarm.last", time=f"{state.raised_at:%Y-%m-%d %H:%M}", n=state.raised))
-    lines.append(say("fleet.judged", n=watched.recordings, time=f"{watched.last:%Y-%m-%d %H:%M}"))
+    lines.append(
+        say("fleet.judged.none")
+        if watched.last is None
+        else say("fleet.judged", n=watched.judged, time=f"{watched.last:%Y-%m-%d %H:%M}")
+    )
     if watched.refused:
         lines.append(say("fleet.refused", n=watched.refused))
     drift = "unknown" if watched.drifted is None else "drifted" if watched.drifted else "none"
     lines.append(say(f"fleet.drift.{drift}"))
-    is_bad = state.phase == "alarm" or unheard
+    is_bad = is_on or unheard or (state.phase == "hold_off" and is_loud(state))
     return Cell(lines, "bad" if is_bad else "caution" if drift == "drifted" else "plain")
+
+
+def _alarm_lines(watched: Watched, policy: AlarmPolicy | None, say: Words) -> list[str]:
+    """Whether it rings; of an alarm that the former model left open, also what was heard since."""
+    state = watched.alarm
+    kept = _loud_line(watched, policy, say) if is_loud(state) and state.phase != "alarm" else None
+    if not watched.left_open:
+        return [kept if kept and state.phase == "hold_off" else say(f"fleet.alarm.{state.phase}")]
+    heard = kept or (say("fleet.alarm.lower", n=state.quiet_clips) if state.recent else say("fleet.alarm.unheard"))
+    return [say("fleet.alarm.alarm"), say("fleet.alarm.left_open", time=f"{state.raised_at:%Y-%m-%d %H:%M}"), heard]
+
+
+def _loud_line(watched: Watched, policy: AlarmPolicy | None, say: Words) -> str:
+    state = watched.alarm
+    if policy is None or state.last_time is None or state.phase != "hold_off" or state.held_s >= policy.hold_off_s:
+        return say("fleet.alarm.loud")
+    until = state.last_time + timedelta(seconds=policy.hold_off_s - state.held_s)
+    return say("fleet.alarm.loud.until", time=f"{until:%Y-%m-%d %H:%M}")
 
 
 def _unheard_lines(machine: Machine, say: Words) -> list[str]:
@@ -144,7 +192,7 @@ def _card_cells(card: AssetCard, pace: Pace | None, say: Words) -> list[tuple[st
     is_rate = card.kpi.metric == "alarms_per_day"
     measured = words.rate(card.kpi_value) if is_rate else words.number(card.kpi_value)
     kpi = [say(f"kpi.status.{card.kpi_status}"), name_kpi(card.kpi, say)]
-    kpi += [] if card.kpi_value is None else [say("kpi.measured", value=measured)]
+    kpi += [] if card.kpi_value is None else [say("fleet.measured", value=measured)]
     found = [say("fleet.found.none")]
     if card.faults or card.normals:
         found = [say("fleet.found.faults", found=card.found, faults=card.faults)]

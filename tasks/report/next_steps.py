@@ -158,15 +158,18 @@ def name_budget(alarms_per_day: float, say: Words) -> str:
 
 def _certifying_by_clip(threshold: Threshold, policy: AlarmPolicy, say: Words) -> list[str]:
     needed = threshold.needed
-    if needed.more_on_average == 0:
+    # What the engine learnt from certifies nothing, so of leave-one-out every one is still to be kept apart.
+    apart = threshold.n_normals if threshold.method == "split" or threshold.certified else 0
+    if apart >= needed.on_average:
         return [say("better.enough")]
-    days = needed.more_on_average / policy.clips_per_day
+    days = needed.on_average / policy.clips_per_day
     length = say("days.days", value=f"{days:.0f}") if days >= 2 else say("days.hours", value=f"{days * 24:.0f}")
     return [
         say(
             "better.clip",
-            n=needed.more_on_average,
-            n_confidence=needed.more_at_confidence,
+            n=needed.on_average,
+            apart=apart,
+            n_confidence=needed.at_confidence,
             confidence=f"{threshold.confidence:.0%}",
             budget=name_budget(policy.false_alarms_per_day, say),
             days=length,

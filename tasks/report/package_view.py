@@ -13,6 +13,7 @@ from schemas.problems import Problem, Severity, as_runs
 from schemas.references import AssetResult, Verdict
 from tasks.report import words
 from tasks.report.conclusion import TONES, Conclusion, name_measured, name_verdict
+from tasks.report.first_screen import name_window
 from tasks.report.words import Said, Words
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ def describe(page: PackagePage, say: Words) -> dict[str, Any]:
         "concluded": _concluded(page, say),
         "problems": _problem_groups(page.quality.problems, say),
         "assets": [
-            (say.machine(asset.machine_type, asset.section_id), _relative_link(asset), asset, _sureness(concluded))
+            (
+                say.machine(asset.machine_type, asset.section_id),
+                _relative_link(asset),
+                asset,
+                _rule(asset, say),
+                _sureness(concluded),
+            )
             for asset, concluded in _pairs(page)
         ],
         "intakes": [(say.machine(a.machine_type, a.section_id), a) for a in page.quality.assets],
@@ -125,6 +132,14 @@ def _concluded(page: PackagePage, say: Words) -> list[ConcludedLine]:
         )
         for asset, concluded in sorted(known, key=lambda pair: TONES.index(pair[1].tone))
     ]
+
+
+def _rule(asset: AssetResult, say: Words) -> str:
+    """When it rings, in the words of the machine's page."""
+    if asset.rule is None:
+        return words.DASH
+    m, window = map(int, asset.rule.split(" of "))
+    return name_window(m, window, say)
 
 
 def _sureness(concluded: Conclusion | None) -> str | None:

@@ -228,6 +228,19 @@ def test_no_auc_is_printed_without_what_it_rests_on(tmp_path: Path, console: Con
     assert "False alarms a day: 25 (modelled, at 1,440 recordings a day)." in told
 
 
+def test_the_target_is_named_where_the_verdict_stands(tmp_path: Path, console: Console) -> None:
+    target = {
+        "kpi": {"metric": "miss_rate", "target": 0.1}, "default": False, "status": "unproven",
+        "value": 0.145, "interval": (0.087, 0.222), "bound": None, "falls_short": True,
+    }  # fmt: skip
+    outcome = onboarded(tmp_path, verdict="measured.short.estimated", target=target)
+    print_outcome(console, outcome, Words("en"))
+    told = printed(console)
+    assert "falls short of the target" in told
+    assert "at most 0.1 of faults missed. Measured 0.145 (95 % interval 0.087 to 0.222). AUC 0.920" in told
+    assert outcome.document()["assets"][0]["concluded"]["target"]["value"] == 0.145
+
+
 def test_an_auc_of_synthetic_sound_is_called_no_evidence(tmp_path: Path, console: Console) -> None:
     print_outcome(console, onboarded(tmp_path, synthetic=True), Words("en"))
     told = printed(console)

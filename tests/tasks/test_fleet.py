@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tasks.watch_log
-from engines.alarm import AlarmState
+from engines.alarm import AlarmState, RecentClip
 from schemas.errors import InputError, StoreError, UsageError
 from tasks import keys
+from tasks.alarms import alarm_stamp
 from tasks.covering import Cause, Coverage
 from tasks.fleet import STATUSES, AssetCard, Fleet, card_key, file_fleet_page, gather_fleet, refresh_fleet_page
 from tasks.pacing import Pace
@@ -32,7 +33,15 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def judged(store: FolderStore, asset_id: str, state: AlarmState, *, number: int = 1, refused: bool = False) -> None:
+def judged(
+    store: FolderStore,
+    asset_id: str,
+    state: AlarmState,
+    *,
+    number: int = 1,
+    refused: bool = False,
+    version: str = "v1",
+) -> None:
     """File a recording that the monitor judged, with the state after it."""
     row = Row(
         recording_id=f"r{number}",
@@ -42,7 +51,7 @@ def judged(store: FolderStore, asset_id: str, state: AlarmState, *, number: int 
         modified=NOON,
         time=NOON,
         duration_s=10.0,
-        model_version="v1",
+        model_version=version,
         engine="a",
         score=0.3,
         p_value=0.1,
@@ -54,7 +63,7 @@ def judged(store: FolderStore, asset_id: str, state: AlarmState, *, number: int 
         notes="",
         alarm_state=state.model_dump_json(),
     )
-    log = WatchLog(store, CUSTOMER, asset_id, "v1")
+    log = WatchLog(store, CUSTOMER, asset_id, version)
     with log.locked():
         log.file_rows([row])
 
@@ -71,7 +80,7 @@ def uncovered(store: FolderStore, asset_id: str, why: Cause = "refused", *, lang
         since=NOON,
         last_good=NOON,
         last_judged_at=NOON,
-        sentence="<fan>: not covered, look after the microphone",
+        sentence="<fan>: not covered, a fault would not be heard",
     )
     store.put_model(keys.monitor(CUSTOMER, asset_id, "coverage.json"), found)
     return found
@@ -167,20 +176,93 @@ def test_links_lead_to_the_machines_pages_from_where_the_page_lies(
 def test_the_alarm_and_what_was_judged_are_said(store: FolderStore, make_asset_page: Any, onboard: Any) -> None:
     onboard(store, make_asset_page())
     assert "not watched yet" in render_fleet_page(gather_fleet(store, CUSTOMER), language="en")
-    judged(store, "fan-00", AlarmState(phase="hold_off", since=NOON, raised_at=NOON, last_time=NOON, raised=2))
+    state = AlarmState(phase="hold_off", since=NOON, raised_at=NOON, cleared_at=NOON, last_time=NOON, raised=2)
+    judged(store, "fan-00", state)
     html = render_fleet_page(gather_fleet(store, CUSTOMER), language="en")
     assert "last alarm 2026-03-02 12:00, 2 in all" in html
     assert "1 judged, the last of 2026-03-02 12:00" in html
     assert "drift: too few judged to say" in html
+    assert "quiet; no new alarm for a while" in html
+    assert re.search(r"<dd>measured [0-9.]*[0-9]</dd>", html), "a figure in a cell is no sentence"
+
+
+RINGING = AlarmState(phase="alarm", since=NOON, raised_at=NOON, last_time=NOON, raised=1)
+LEFT_OPEN = AlarmState(phase="hold_off", since=NOON, raised_at=NOON, last_time=NOON, raised=1, held_s=600)
+LOUD_CLIP = (RecentClip(clip_id="a", exceeded=True),)
+LOW_CLIP = (RecentClip(clip_id="a", exceeded=False),)
+
+
+@pytest.mark.parametrize(
+    ("language", "since", "said"),
+    [
+        ("en", None, ("ringing", "raised 2026-03-02 12:00, left open by the former model", "not heard by the present")),
+        ("en", {"recent": LOUD_CLIP}, ("left open by the former model", "no second message until 2026-03-02 12:50")),
+        ("en", {"recent": LOUD_CLIP, "phase": "armed"}, ("left open by the former model", "<dd>still loud</dd>")),
+        ("en", {"recent": LOW_CLIP, "quiet_clips": 2}, ("left open by the former model", "2 clips in a row")),
+        ("ko", None, ("경보 중", "2026-03-02 12:00 발생, 이전 모델에서 해제되지 않음", "판정한 녹음 없음")),
+        ("ko", {"recent": LOUD_CLIP}, ("해제되지 않음", "2026-03-02 12:50까지 다시 알리지 않음")),
+        ("ko", {"recent": LOW_CLIP, "quiet_clips": 2}, ("해제되지 않음", "연속 2개")),
+    ],
+)
+def test_an_alarm_that_the_former_model_left_open_rings_until_its_low_clips_are_heard(
+    store: FolderStore, make_asset_page: Any, onboard: Any, language: Any, since: Any, said: tuple[str, ...]
+) -> None:
+    onboard(store, make_asset_page())
+    judged(store, "fan-00", RINGING, version="v0")
+    if since is not None:
+        judged(store, "fan-00", LEFT_OPEN.model_copy(update=since))
+    assert statuses(store) == {"fan-00": "ringing"}
+    html = render_fleet_page(gather_fleet(store, CUSTOMER), language=language)
+    for text in said:
+        assert text in html
+    for false in ("quiet", "not watched yet", "경보 해제"):
+        assert false not in html
+
+
+@pytest.mark.parametrize("over", [{"quiet_clips": 3}, {"cleared_at": NOON}])
+def test_an_alarm_left_open_is_over_when_its_low_clips_were_heard(
+    store: FolderStore, make_asset_page: Any, onboard: Any, over: dict[str, Any]
+) -> None:
+    onboard(store, make_asset_page())
+    judged(store, "fan-00", RINGING, version="v0")
+    judged(store, "fan-00", LEFT_OPEN.model_copy(update=over))
+    assert statuses(store) == {"fan-00": "unproven"}
+
+
+def test_a_machine_that_is_loud_again_in_hold_off_is_not_called_quiet(
+    store: FolderStore, make_asset_page: Any, onboard: Any
+) -> None:
+    onboard(store, make_asset_page())
+    judged(store, "fan-00", LEFT_OPEN.model_copy(update={"cleared_at": NOON, "recent": LOUD_CLIP}))
+    html = render_fleet_page(gather_fleet(store, CUSTOMER), language="en")
+    assert "still loud; no second message until 2026-03-02 12:50" in html
+    assert "quiet" not in html
+    assert statuses(store) == {"fan-00": "ringing"}
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_a_ringing_machine_leads_to_the_picture_and_the_sound_of_its_alarm(
+    store: FolderStore, make_asset_page: Any, onboard: Any, version: str
+) -> None:
+    onboard(store, make_asset_page())
+    for time, name in ((NOON - timedelta(days=1), "old"), (NOON, "new")):
+        for end in ("json", "png", "flac"):
+            store.put(keys.alarm(CUSTOMER, "fan-00", f"{alarm_stamp(time)}-{name}.{end}"), name.encode())
+    judged(store, "fan-00", RINGING, version=version)
+    file_fleet_page(store, CUSTOMER, language="en")
+    place = Path(store.location(keys.fleet(CUSTOMER)))
+    links = re.findall(r'href="([^"]+/alarms/[^"]+)"', place.read_text(encoding="utf-8"))
+    assert [link.rpartition(".")[2] for link in links] == ["png", "flac"]
+    assert [(place.parent / link).resolve().read_bytes() for link in links] == [b"new", b"new"]
 
 
 @pytest.mark.parametrize(
     ("language", "why", "said"),
     [
-        ("en", "refused", ("Not heard", "a fault would not be heard", "since 2026-03-02 12:00", "were refused")),
-        ("en", "silent", ("Not heard", "a fault would not be heard", "since 2026-03-02 12:00", "none comes at all")),
-        ("ko", "refused", ("감시 중단", "이상이 있어도 감지하지 못합니다", "2026-03-02 12:00 이후", "제외됨")),
-        ("ko", "silent", ("감시 중단", "이상이 있어도 감지하지 못합니다", "2026-03-02 12:00 이후", "들어오지 않음")),
+        ("en", "refused", ("Not heard", "since 2026-03-02 12:00", "were refused")),
+        ("en", "silent", ("Not heard", "since 2026-03-02 12:00", "none comes at all")),
+        ("ko", "refused", ("감시 중단", "2026-03-02 12:00 이후", "제외됨")),
+        ("ko", "silent", ("감시 중단", "2026-03-02 12:00 이후", "들어오지 않음")),
     ],
 )
 @pytest.mark.parametrize("has_been_judged", [False, True])
@@ -200,8 +282,11 @@ def test_a_machine_that_nobody_hears_says_so_and_what_the_monitor_said(
     html = render_fleet_page(gather_fleet(store, CUSTOMER), language=language)
     for text in said:
         assert text in html
-    assert "<p>&lt;fan&gt;: not covered, look after the microphone</p>" in html
-    other = render_fleet_page(gather_fleet(store, CUSTOMER), language="ko" if language == "en" else "en")
+    assert "<p>&lt;fan&gt;: not covered, a fault would not be heard</p>" in html
+    assert Words(language)("fleet.advice.uncovered") not in html, "the monitor's sentence says it already"
+    elsewhere = "ko" if language == "en" else "en"
+    other = render_fleet_page(gather_fleet(store, CUSTOMER), language=elsewhere)
+    assert Words(elsewhere)("fleet.advice.uncovered") in other
     assert f'<span lang="{language}">&lt;fan&gt;' in other, "what was said in another language is marked as such"
 
 
@@ -260,8 +345,11 @@ def test_what_was_judged_is_counted_over_all_parts_as_they_grow(
         judged(store, "fan-00", AlarmState(), number=number, refused=number % 2 == 0)
         watched = gather_fleet(store, CUSTOMER).machines[0].watched
         assert watched is not None
-        assert (watched.recordings, watched.refused, watched.last) == (number, number // 2, NOON)
+        assert (watched.judged, watched.refused, watched.last) == (number - number // 2, number // 2, NOON)
     assert len(part_keys(store, CUSTOMER, "fan-00")) == 3
+    html = render_fleet_page(gather_fleet(store, CUSTOMER), language="en")
+    assert "3 judged" in html
+    assert "2 refused" in html
     last = part_keys(store, CUSTOMER, "fan-00")[-1]
     store.put(last, b"PAR1")
     with pytest.raises(StoreError, match=f"{last} is damaged"):

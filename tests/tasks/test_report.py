@@ -685,7 +685,7 @@ def test_problems_come_by_severity_and_rule_and_are_counted(make_package_page: A
     assert sections == [
         "1 fault that stops the package",
         "1 reason to hold something back",
-        f"{many} warnings",
+        f"{many} places with a warning",
     ]
     assert html.count("audio/short.wav") == 1
     assert "and 7 more of the same" in html

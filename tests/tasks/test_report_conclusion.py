@@ -15,7 +15,7 @@ from engines.metrics import AssetMetrics
 from schemas.settings import AlarmPolicy, Kpi
 from tasks.calibrating import LEAKED, measure, without_leaked_labels
 from tasks.report import scores_view, verdicts
-from tasks.report.conclusion import conclusion_key, name_verdict, read_conclusion
+from tasks.report.conclusion import Conclusion, conclusion_key, name_measured, name_verdict, read_conclusion
 from tasks.report.first_screen import answer, conclude
 from tasks.report.next_steps import next_steps
 from tasks.report.pages import render_asset_page, render_package_page
@@ -102,6 +102,84 @@ def test_every_conclusion_has_words_and_green_is_for_what_is_met_and_certified(
             assert verdicts.judge_kpi(page.kpi, page.rule, page.metrics, synthetic=synthetic).status == "met"
 
 
+def missing_one(page: Any) -> Any:
+    """The page with one of its eight faults below the threshold."""
+    scores = page.scores.copy()
+    scores.loc[0, "score"] = page.normal_scores.min()
+    return replace(page, scores=scores, metrics=measure(scores, page.rule, seed=0))
+
+
+def test_the_target_stands_with_what_was_measured_wherever_the_verdict_does(
+    make_asset_page: Any, make_package_page: Any
+) -> None:
+    page = missing_one(make_asset_page(kpi=Kpi(metric="miss_rate", target=0.1)))
+    concluded = conclude(page)
+    assert concluded.target is not None
+    assert (concluded.target.value, concluded.target.default, concluded.target.falls_short) == (0.125, False, True)
+    measured = "Measured 0.125 (95 % interval 0.003 to 0.527)."
+    said = name_measured(concluded, Words("en"))
+    assert said.startswith(f"Target (from the settings): at most 0.1 of faults missed. {measured} AUC 0.")
+    assert measured in text(render_asset_page(page), "answer")
+    assert said in text(render_package_page(make_package_page(concluded=[concluded])), "verdict")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_an_auc_that_is_the_target_is_said_once(make_asset_page: Any, language: Any) -> None:
+    say = Words(language)
+    said = name_measured(conclude(make_asset_page()), say)
+    assert said.startswith(say("concluded.target.default", goal=say("kpi.auc", target="0.95")))
+    assert said.count("1.000") == 2, "value and upper end"
+
+
+def test_a_target_measured_on_synthetic_sound_is_no_evidence(make_asset_page: Any) -> None:
+    page = make_asset_page(kpi=Kpi(metric="miss_rate", target=0.1), synthetic=True)
+    said = name_measured(conclude(page), Words("en"))
+    assert "Measured 0.000 (95 % interval 0.000 to 0.369). Synthetic: proves the path, not the performance." in said
+
+
+def test_a_conclusion_of_an_older_version_names_no_target(make_asset_page: Any) -> None:
+    older = Conclusion.model_validate(conclude(make_asset_page()).model_dump(exclude={"target"}))
+    assert older.target is None
+    assert name_measured(older, Words("en")).startswith("AUC 1.000")
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_the_headline_says_that_a_measured_value_falls_short(make_asset_page: Any, certified: bool) -> None:
+    page = missing_one(make_asset_page(kpi=Kpi(metric="miss_rate", target=0.1)))
+    page = replace(page, rule=page.rule.model_copy(update={"certified": certified}))
+    short = "what was measured falls short of the target, though too few labels came to be sure."
+    assert name_verdict(conclude(page), Words("en")).endswith(short)
+    enough = replace(page, kpi=Kpi(metric="miss_rate", target=0.2))
+    assert name_verdict(conclude(enough), Words("en")).endswith("that it reaches the target is not proven yet.")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"), [("5 of 5", "5 clips in a row are"), ("3 of 5", "3 of 5 clips in a row are")]
+)
+def test_the_package_says_the_rule_in_the_words_of_the_machines_page(
+    make_package_page: Any, rule: str, said: str
+) -> None:
+    page = make_package_page()
+    ringing = replace(page, assets=[page.assets[0].model_copy(update={"rule": rule})])
+    assert f" {said} too high" in text(render_package_page(ringing), "assets")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_fault_that_is_called_off_is_told_beside_the_clips_that_are(make_asset_page: Any, language: Any) -> None:
+    page, say = make_asset_page(language=language), Words(language)
+    scores = page.scores.assign(state="on")
+    scores.loc[[0, 15], "state"] = "off"
+    said = text(render_asset_page(replace(page, scores=scores)), "answer")
+    assert f"{say('tile.state.body', n=2, all=16)} {say('tile.state.faults', n=1)}" in said
+    scores.loc[0, "state"] = "on"
+    assert say("tile.state.faults", n=1) not in text(render_asset_page(replace(page, scores=scores)), "answer")
+
+
+def test_the_package_says_what_its_warnings_count(make_package_page: Any) -> None:
+    said = text(render_package_page(make_package_page()), "verdict")
+    assert "Recordings with a warning" in said
+
+
 # --- advice -------------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +217,7 @@ def test_a_value_on_the_wrong_side_of_the_target_is_not_told_to_send_labels(make
     short = replace(page, metrics=page.metrics.model_copy(update={"auc": 0.9}), kpi=Kpi(target=0.95))
     steps = next_steps(short, say).steps
     assert steps[0] == say("better.target.short", goal="AUC at least 0.95", value="0.900")
+    assert steps[0].startswith("The 0.900 measured falls short of the target (AUC at least 0.95).")
     assert not any("would prove" in step or "To prove" in step for step in steps)
     assert say("kpi.beyond") in text(render_asset_page(short), "answer")
 
@@ -152,6 +231,15 @@ def test_a_rehearsal_first_asks_for_the_real_machine(make_asset_page: Any) -> No
 def test_the_customers_own_rate_of_alarms_is_among_those_to_certify(make_asset_page: Any) -> None:
     page = make_asset_page(policy=WINDOWED, kpi=Kpi(metric="alarms_per_day", target=0.5))
     assert any("0.5 false alarms a day" in step for step in next_steps(page, Words("en")).steps)
+
+
+def test_only_normals_kept_from_the_engine_count_towards_those_to_keep_apart(make_asset_page: Any) -> None:
+    page = make_asset_page(policy=WINDOWED)
+    learnt = " ".join(next_steps(page, Words("en")).steps)
+    assert "takes 1,439 normal recordings kept apart from learning" in learnt
+    assert "0 kept apart so far" in learnt
+    split = replace(page, threshold=page.threshold.model_copy(update={"method": "split"}))
+    assert "12 kept apart so far" in " ".join(next_steps(split, Words("en")).steps)
 
 
 def test_no_split_is_advised_that_the_calibration_would_refuse(make_asset_page: Any) -> None:

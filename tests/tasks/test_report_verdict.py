@@ -43,9 +43,12 @@ def deaf(page: Any) -> pd.DataFrame:
 def test_the_rule_is_said_with_its_delay(make_asset_page: Any) -> None:
     page = make_asset_page(policy=WINDOWED)
     m, window = page.rule.m, page.rule.window
-    assert m > 1
+    assert m == window > 1
     said = first_screen(render_asset_page(page))
-    assert f"{m} of {window} clips in a row are too high" in said
+    assert f"{m} clips in a row are too high" in said
+    assert f"{m} of {window}" not in said
+    of_more = replace(page, rule=page.rule.model_copy(update={"window": window + 1}))
+    assert f"{m} of {window + 1} clips in a row are too high" in first_screen(render_asset_page(of_more))
     assert f"{m} minutes after a fault begins" in said
     assert f"{m} minutes" not in first_screen(render_asset_page(make_asset_page()))
 
@@ -298,7 +301,8 @@ def test_the_page_says_how_many_more_normals_certify(make_asset_page: Any) -> No
     better = html[html.index('<section id="better"') :]
     assert "The 12 normal recordings at hand can certify one false alarm a day already" in better
     assert "1 more normal recording certifies one false alarm a week" in better
-    assert "To ring on every single clip and certify one false alarm a day takes 1,427 more" in better
+    assert "one false alarm a day takes 1,439 normal recordings kept apart from learning" in better
+    assert "4,313 at 95% confidence; 0 kept apart so far." in better
 
 
 # --- how it looks -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from tasks.hearing import Ear, Heard
 from tasks.monitoring import Judgement, Watch
 from tasks.recordings import RecorderFolder, Source, StoreRecordings
 from tasks.store import FolderStore
-from tasks.watch_log import part_keys, read_rows
+from tasks.watch_log import is_left_open, part_keys, read_rows, read_state
 from tasks.watch_news import News
 from tasks.watching import Watcher
 from tests.tasks.watching_rig import ASSET, AT_ONCE_S, CUSTOMER, LOUD, QUIET, make_watch, sound, with_policy, write
@@ -249,11 +250,11 @@ def test_a_recorder_that_pauses_in_the_middle_of_a_file_loses_nothing(store: Fol
     path.write_bytes(data[: len(data) // 2])
     for _ in range(3):
         watching.look()
-    assert (news, watching.tally.waiting) == ([], 1), "its header promises more than is there"
+    assert (news, watching.tally.waiting) == ([], ["a.wav"]), "its header promises more than is there"
     path.write_bytes(data)
     for _ in range(2):
         watching.look()
-    assert (judged(store), watching.tally.waiting) == (["a.wav"], 0)
+    assert (judged(store), watching.tally.waiting) == (["a.wav"], [])
 
 
 def test_a_file_that_stays_broken_is_named_once_with_its_remedy_and_looked_at_when_it_changes(
@@ -341,6 +342,22 @@ def test_one_look_leaves_what_was_just_written_to_the_next_run(store: FolderStor
     watching = Watcher(store, watch, RecorderFolder(recorder), patience=None, tell=None)
     watching.look()
     assert judged(store) == ["old.wav", half.name]
+    assert (watching.watched.waiting, watching.watched.unfinished) == (1, ("new.wav",))
+
+
+def test_one_look_counts_and_names_a_file_that_may_still_be_written(store: FolderStore, recorder: Path) -> None:
+    half = write(recorder, "half.wav", sound(1)[:5000])
+    stamp = time.time() - 30
+    os.utime(half, (stamp, stamp))
+    watching = Watcher(store, make_watch(store), RecorderFolder(recorder), patience=None, tell=None)
+    assert watching.look() == 1
+    assert judged(store) == []
+    assert (watching.watched.waiting, watching.watched.unfinished) == (1, ("half.wav",))
+    assert watching.watched.say_unfinished().endswith("looked at again at the next pass: half.wav")
+    os.utime(half, (stamp - 60, stamp - 60))
+    watching = Watcher(store, make_watch(store), RecorderFolder(recorder), patience=None, tell=None)
+    watching.look()
+    assert (watching.watched.waiting, list(watching.watched.refused)) == (0, ["half.wav"])
 
 
 def test_a_file_that_goes_on_where_it_was_judged_counts_once(store: FolderStore, recorder: Path) -> None:
@@ -534,6 +551,23 @@ def test_another_champion_starts_with_an_empty_window(store: FolderStore, record
     for _ in range(2):
         successor.look()
     assert [alarm.model_version for alarm in read_alarms(store, CUSTOMER, ASSET)] == ["v1", "v2"], "hold-off is over"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_alarm_left_open_by_another_champion_is_over_after_its_low_clips(store: FolderStore, recorder: Path) -> None:
+    def is_open() -> bool:
+        return is_left_open(read_state(store, CUSTOMER, ASSET, "v2"), rearm_clips=2)
+
+    write(recorder, "0.wav", sound(0, LOUD))
+    watcher(store, recorder).look()
+    successor = watcher(store, recorder, version="v2")
+    assert is_open()
+    for number, (level, stays) in enumerate([(LOUD, True), (QUIET, True), (QUIET, False), (LOUD, False)], start=1):
+        write(recorder, f"{number}.wav", sound(number, level), minute=number)
+        for _ in range(2):
+            successor.look()
+        assert is_open() is stays, "a loud clip after its end is no part of it"
+    assert len(judged(store)) == 5
 
 
 @pytest.mark.usefixtures("no_pictures")
