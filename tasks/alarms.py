@@ -209,8 +209,7 @@ def read_alarm(store: ObjectStore, customer: str, asset_id: str, name: str) -> A
 
 def read_standing(store: ObjectStore, customer: str, asset_id: str) -> StandingState | None:
     """Where an asset's alarm stands; None where it was never watched."""
-    key = keys.alarm(customer, asset_id, STATE_FILE)
-    return store.get_model(key, StandingState) if store.exists(key) else None
+    return store.find_model(keys.alarm(customer, asset_id, STATE_FILE), StandingState)
 
 
 def _key(customer: str, asset_id: str, name: str) -> str:

@@ -101,7 +101,7 @@ def describe_state(store: ObjectStore, customer: str, asset_id: str) -> AssetSta
         asset=asset_id,
         machine_type=ledger["machine_type"].iloc[0],
         section_id=ledger["section_id"].iloc[0],
-        champion=store.get_model(champion, Champion) if store.exists(champion) else None,
+        champion=store.find_model(champion, Champion),
         ledger_version=ledger_version(ledger),
         recordings={str(r): int(n) for r, n in ledger.groupby("role")["recording_id"].nunique().items()},
         hours=round(float(ledger.drop_duplicates(["recording_id", "segment"])["duration_s"].sum()) / 3600, 4),

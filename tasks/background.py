@@ -67,8 +67,8 @@ def background_key(prefix: str) -> str:
 
 def read_background(store: ObjectStore, prefix: str) -> Background | Indistinct | None:
     """The background of a model, why there is none to tell by, or None where no noise-only recording was sent."""
-    key = background_key(prefix)
-    return store.get_model(key, BackgroundFile).root if store.exists(key) else None
+    found = store.find_model(background_key(prefix), BackgroundFile)
+    return None if found is None else found.root
 
 
 def noise_of(ledger: pd.DataFrame) -> pd.DataFrame:

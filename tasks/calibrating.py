@@ -300,7 +300,7 @@ def crown_champion(model: Model, run: Run) -> None:
             return
         # First of all: whoever follows the champion judges by these settings from the moment on that it is crowned.
         _put_changed(store, onboarding_key(model.prefix), Onboarding(run_id=run.run_id, settings=run.settings))
-        before = store.get_model(key, Champion) if store.exists(key) else None
+        before = store.find_model(key, Champion)
         champion = _succeed(before, model)
         if champion != before:
             store.put_model(key, champion)

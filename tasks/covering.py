@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.alarm import SECONDS_A_DAY
 from schemas.settings import AlarmPolicy, Language
@@ -59,11 +59,7 @@ def silence_limit_s(policy: AlarmPolicy) -> float:
 
 def read_coverage(store: ObjectStore, customer: str, asset_id: str) -> Coverage | None:
     """Whether the asset is listened to; None where it was never watched, or the file is damaged."""
-    key = _key(customer, asset_id)
-    try:
-        return Coverage.model_validate_json(store.get(key)) if store.exists(key) else None
-    except ValidationError:
-        return None
+    return store.find_intact(_key(customer, asset_id), Coverage)
 
 
 def judge_coverage(

@@ -45,8 +45,7 @@ class DriftState(BaseModel):
 
 def read_drift(store: ObjectStore, customer: str, asset_id: str) -> DriftState | None:
     """What was found last; None where no window was full yet."""
-    key = _key(customer, asset_id)
-    return store.get_model(key, DriftState) if store.exists(key) else None
+    return store.find_model(_key(customer, asset_id), DriftState)
 
 
 def judge_windows(store: ObjectStore, watch: Watch, log: WatchLog, known: DriftState | None) -> DriftState | None:

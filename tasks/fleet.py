@@ -27,7 +27,7 @@ from tasks.covering import Coverage, read_coverage
 from tasks.drifting import read_drift
 from tasks.ledger import Role, asset_ids, ledger_version, read_corrected
 from tasks.pacing import Pace, read_pace
-from tasks.store import ModelT, ObjectStore, open_store
+from tasks.store import ObjectStore, open_store
 from tasks.watch_log import count_recordings, is_left_open, is_loud, part_keys, read_state
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ def gather_fleet(store: ObjectStore, customer: str) -> Fleet:
 
 def _gather_machine(store: ObjectStore, customer: str, asset_id: str) -> Machine:
     ledger = read_corrected(store, customer, asset_id)
-    champion = _read(store, keys.asset(customer, asset_id, "champion.json"), Champion)
-    card = None if champion is None else _read(store, card_key(customer, asset_id, champion.version), AssetCard)
+    champion = store.find_model(keys.asset(customer, asset_id, "champion.json"), Champion)
+    card = None if champion is None else store.find_model(card_key(customer, asset_id, champion.version), AssetCard)
     changed = champion is not None and champion.ledger_version != ledger_version(ledger)
     watched = _watched(store, customer, asset_id, champion, AlarmPolicy() if card is None else card.policy)
     coverage, pace = read_coverage(store, customer, asset_id), _pace(store, customer, asset_id, card)
@@ -214,10 +214,6 @@ def _pace(store: ObjectStore, customer: str, asset_id: str, card: AssetCard | No
     """How often recordings come; None where the monitor found that by another cadence than the card's."""
     found = read_pace(store, customer, asset_id)
     return found if found is not None and card is not None and found.stated == card.policy.clips_per_day else None
-
-
-def _read(store: ObjectStore, key: str, model: type[ModelT]) -> ModelT | None:
-    return store.get_model(key, model) if store.exists(key) else None
 
 
 def _watched(

@@ -83,7 +83,7 @@ def _report_key(run: Run) -> str:
 
 def _standing_report(store: ObjectStore, package: Package, run: Run, known: Known) -> QualityReport | None:
     """The report of this run, or of an earlier run that filed the package under the same rules, brought up to date."""
-    own = store.get_model(_report_key(run), QualityReport) if store.exists(_report_key(run)) else None
+    own = store.find_model(_report_key(run), QualityReport)
     report = own or find_filed(store, package, run)
     current = _bring_up_to_date(store, report, run, known) if report else None
     return current and current.model_copy(update={"reused": True})

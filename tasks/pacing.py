@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.alarm import CADENCE_SLACK, outruns_cadence, recordings_a_day
 from schemas.settings import AlarmPolicy, Language
@@ -70,11 +70,7 @@ def made_one_by_one(made: Iterable[Made]) -> list[datetime]:
 
 def read_pace(store: ObjectStore, customer: str, asset_id: str) -> Pace | None:
     """How often the asset's recordings came; None where too few did to tell, or the file is damaged."""
-    key = _key(customer, asset_id)
-    try:
-        return Pace.model_validate_json(store.get(key)) if store.exists(key) else None
-    except ValidationError:
-        return None
+    return store.find_intact(_key(customer, asset_id), Pace)
 
 
 def judge_pace(store: ObjectStore, watch: Watch, log: WatchLog, before: Pace | None) -> Pace | None:

@@ -139,6 +139,17 @@ class ObjectStore(ABC):
                 " belongs to a model anew"
             ) from error
 
+    def find_model(self, key: str, model: type[ModelT]) -> ModelT | None:
+        """As `get_model`; None where there is no such object."""
+        return self.get_model(key, model) if self.exists(key) else None
+
+    def find_intact(self, key: str, model: type[ModelT]) -> ModelT | None:
+        """As `find_model`; None where it is damaged too, for what is found out anew."""
+        try:
+            return model.model_validate_json(self.get(key)) if self.exists(key) else None
+        except ValidationError:
+            return None
+
     def put_model(self, key: str, value: BaseModel) -> None:
         """A pydantic model as JSON."""
         self.put(key, (value.model_dump_json(indent=2) + "\n").encode())

@@ -65,9 +65,7 @@ def read_conclusion(store: ObjectStore, asset: AssetResult) -> Conclusion | None
     StoreError
         The file is damaged.
     """
-    if asset.report is None or not store.exists(key := conclusion_key(asset.report)):
-        return None
-    return store.get_model(key, Conclusion)
+    return None if asset.report is None else store.find_model(conclusion_key(asset.report), Conclusion)
 
 
 def name_verdict(concluded: Conclusion, say: Words) -> str:
