@@ -8,6 +8,7 @@
     ├── RejectedError           4   readable, but the quality gate says no
     └── EnvironmentFault        5   a store, a server or weights that are not there
         ├── StoreError
+        │   └── ConflictError   5   … somebody else changed an object meanwhile
         └── WeightsError
 
 A message names the file, row, column and value where there is one, and says how to mend it.
@@ -70,6 +71,10 @@ class EnvironmentFault(AlpError):
 
 class StoreError(EnvironmentFault):
     """The object store cannot be reached, read or written."""
+
+
+class ConflictError(StoreError):
+    """Somebody else changed an object between reading and writing it; what they wrote stands."""
 
 
 class WeightsError(EnvironmentFault):
