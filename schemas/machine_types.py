@@ -9,7 +9,7 @@ is to record of it stands in `schemas/forms`; of a type of one's own, what diffe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -19,16 +19,17 @@ from pydantic import Field, ValidationError, field_validator
 
 from schemas.errors import UsageError
 from schemas.forms import RecordingForm, make_form
-from schemas.settings import Settings
+from schemas.settings_base import Settings
 from schemas.yaml_files import read_mapping
 
+MACHINE_TYPE_ID = r"[a-z][a-z0-9_]{0,31}"
 _BUILT_IN = Path(__file__).with_name("machine_types.yaml")
 
 
 class MachineType(Settings):
     """One kind of machine."""
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Lower-case name, used in keys of the store.")
+    id: str = Field(pattern=f"^{MACHINE_TYPE_ID}$", description="Lower-case name, used in keys of the store.")
     en: str = Field(min_length=1, description="English name.")
     ko: str | None = Field(default=None, min_length=1, description="Korean name.")
     aliases: tuple[str, ...] = Field(default=(), description="Further spellings a plant may write.")
@@ -68,6 +69,19 @@ def load_machine_types(*more: Path) -> MachineTypes:
     types = dict(_built_in())
     for path in more:
         types |= _read(path)
+    _check_spellings(types)
+    return MappingProxyType(types)
+
+
+def with_own_types(own: Iterable[MachineType]) -> MachineTypes:
+    """The built-in types and a customer's own, which override a built-in one of the same id.
+
+    Raises UsageError where two types share a spelling.
+    """
+    more = {kind.id: kind for kind in own}
+    if not more:
+        return _built_in()
+    types = dict(_built_in()) | more
     _check_spellings(types)
     return MappingProxyType(types)
 

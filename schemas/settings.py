@@ -12,25 +12,17 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.errors import UsageError
 from schemas.forms import shared_quantity
+from schemas.machine_types import MachineType, MachineTypes, with_own_types
+from schemas.settings_base import Settings as Settings
 
 EngineChoice = Literal["auto", "a", "b", "c", "ensemble"]
 EncoderChoice = Literal["auto", "ast", "lite0", "logmel"]
 Language = Literal["en", "ko"]
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, and a misspelt name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def digest(self) -> str:
-        """Sixteen hex digits that change when any value changes."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class ArchiveLimits(Settings):
@@ -220,6 +212,23 @@ class Kpi(Settings):
         return self
 
 
+class GrowthPolicy(Settings):
+    """When a machine type's models are to learn anew, by what the library gained since they last did.
+
+    Due is a retraining once there are `recordings` new normals, or `share` as many as there were then. Where none were,
+    `recordings` alone decides: any number is more than nothing.
+    """
+
+    recordings: int = Field(default=30, ge=1, description="New normal recordings of the type.")
+    share: float = Field(
+        default=0.2, gt=0, description="New normal recordings over those of the last retraining: 0.2 is 20 %."
+    )
+
+    def is_passed(self, *, new: int, before: int) -> bool:
+        """Whether so many new recordings, beside those that were there before, make a retraining due."""
+        return new >= self.recordings or (before > 0 and new >= self.share * before)
+
+
 class OnboardSettings(Settings):
     """All that decides what an onboarding computes."""
 
@@ -233,6 +242,27 @@ class OnboardSettings(Settings):
     kpi: Kpi = Kpi()
     language: Language = Field(default="en", description="Of the report.")
     seed: int = Field(default=0, ge=0, description="Of everything drawn at random.")
+    machine_types: tuple[MachineType, ...] = Field(
+        default=(), description="The customer's own machine types, beside the built-in ones or instead of one."
+    )
+
+    @model_validator(mode="after")
+    def _share_no_spelling(self) -> OnboardSettings:
+        try:
+            _ = self.known_machine_types
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def known_machine_types(self) -> MachineTypes:
+        """Every machine type that a table of this customer may name, by id."""
+        return with_own_types(self.machine_types)
+
+    def sample_rate_of(self, machine_type: str) -> int:
+        """Hz of a machine type's standardized clips."""
+        kind = self.known_machine_types.get(machine_type)
+        return (kind.sample_rate if kind else None) or self.standardize.sample_rate
 
 
 class Environment(BaseSettings):
@@ -241,6 +271,14 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ALP_", frozen=True, extra="ignore")
 
     store: str = Field(default="file://./alp-data", description="URL of the object store.")
+    customers: str = Field(default="./customers", description="Folder with a YAML file for each customer.")
+    retraining: str | None = Field(
+        default=None, description="YAML file that says when to retrain; default: ./retraining.yaml, if there is one."
+    )
+    platform: str = Field(
+        default="./alp-platform",
+        description="Folder of the local platform that `alp up` starts; commands use what runs there. Empty: none.",
+    )
     cache: str | None = Field(default=None, description="Folder for unpacked weights; default: the user's cache.")
     ast_weights: str | None = Field(
         default=None, description="Folder with AST's weights; default: where `alp encoder fetch ast` put them."
@@ -253,6 +291,12 @@ class Environment(BaseSettings):
         default=None,
         description="Address under which people find the store's objects, such as https://files.plant.example/alp; put"
         " before keys in messages. Default: the store's own URL.",
+    )
+    link_hours: float = Field(
+        default=24.0,
+        ge=0.01,
+        le=168,
+        description="How long links in the Prefect UI to pages of a store in a bucket hold; at most a week.",
     )
     smtp: SecretStr | None = Field(
         default=None, description="Mail server for `alp alarms connect --email`, smtp://user:password@host:587."

@@ -1,0 +1,201 @@
+"""A customer is purged: all of it goes, and with it what other customers' machines learnt from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from prefect import Flow, State, get_client
+from prefect.states import Cancelling, Completed, Pending, Running
+
+from deployments.customer_removal import Removed, _names, purge
+from flows.onboard import onboard
+from flows.retrain import retrain
+from schemas.errors import EnvironmentFault, InputError
+from schemas.settings import OnboardSettings, RoutingSettings
+from tasks import keys
+from tasks.calibrating import Champion
+from tasks.lineage import Lineage, lineage_key
+from tasks.purging import Traces
+from tasks.runs import Manifest
+from tasks.sharing import set_consent
+from tasks.store import FolderStore
+
+Row = dict[str, str]
+Edit = Callable[[list[Row]], list[Row]]
+EditInto = Callable[[Path, Edit], Path]
+
+pytestmark = pytest.mark.usefixtures("no_data_docs")
+
+SETTINGS = OnboardSettings(encoder="logmel", routing=RoutingSettings(min_source=3, forbid=("c",)))
+LENDER, BORROWER = "lender-kr", "borrower"
+
+
+def normals(rows: list[Row], split: str, domain: str) -> list[Row]:
+    wanted = ("fan", split, domain, "normal")
+    return [r for r in rows if (r["machine_type"], r["split"], r["domain"], r["label"]) == wanted]
+
+
+def as_training(rows: list[Row], section: str) -> list[Row]:
+    said = {"split": "train", "domain": "target", "confirmed_normal": "true", "section_id": section}
+    return [{**row, **said} for row in rows]
+
+
+def lent(rows: list[Row]) -> list[Row]:
+    return as_training([*normals(rows, "train", "target"), *normals(rows, "test", "target")], "00")
+
+
+def borrowing(rows: list[Row]) -> list[Row]:
+    return as_training(normals(rows, "test", "source"), "07")
+
+
+def champion(store: FolderStore, customer: str, asset: str) -> Champion:
+    return store.get_model(keys.asset(customer, asset, "champion.json"), Champion)
+
+
+@pytest.fixture(scope="module")
+def first_store(edit_into: EditInto, tmp_path_factory: pytest.TempPathFactory) -> FolderStore:
+    """A store in which the borrower's fan learnt from the lender's by engine B, after it had learnt alone by A."""
+    home = tmp_path_factory.mktemp("plants")
+    store = FolderStore(home / "store")
+    lender, borrower = edit_into(home / "lent", lent), edit_into(home / "borrowing", borrowing)
+    shutil.make_archive(str(home / "dropped"), "zip", lender)
+    store.put_file(f"inbox/{LENDER}/first.zip", home / "dropped.zip")
+    for package, customer in ((borrower, BORROWER), (lender, LENDER)):
+        assert isinstance(onboard(str(package), customer, store.url, SETTINGS), Manifest)
+    assert champion(store, BORROWER, "fan-07").engine == "a"
+    set_consent(store, LENDER, share_source=True)
+    onboard(str(borrower), BORROWER, store.url, SETTINGS)
+    assert champion(store, BORROWER, "fan-07").engine == "b"
+    return store
+
+
+@pytest.fixture
+def two_plants(first_store: FolderStore, tmp_path: Path) -> FolderStore:
+    """A copy of that store for each test."""
+    shutil.copytree(first_store.root, tmp_path / "store")
+    return FolderStore(tmp_path / "store")
+
+
+def whatever_names(store: FolderStore, name: str) -> list[str]:
+    """Keys of objects that say a name, in their key, their bytes or a table's cell."""
+    found = []
+    for key in store.list_keys():
+        texts = [key.encode(), store.get(key)]
+        if key.endswith(".parquet"):
+            texts.append(store.get_frame(key).to_csv().encode())
+        if any(name.encode() in text for text in texts):
+            found.append(key)
+    return found
+
+
+def test_a_purge_leaves_nothing_and_the_borrower_learns_again_without(two_plants: FolderStore) -> None:
+    learnt = champion(two_plants, BORROWER, "fan-07").version
+    prefix = keys.model(BORROWER, "fan-07", learnt)
+    assert two_plants.get_model(lineage_key(prefix), Lineage).customers == (LENDER,)
+    assert len(whatever_names(two_plants, LENDER)) > 30
+    with get_client(sync_client=True) as client:
+        for parameters in ({"settings": {}, "asset": {"customer": LENDER}}, {"customer": BORROWER}):
+            client.create_flow_run(onboard, parameters=parameters, state=Completed())
+
+    removed = purge(LENDER, two_plants, inbox=None)
+
+    assert isinstance(removed, Removed)
+    assert whatever_names(two_plants, LENDER) == []
+    assert removed.models == [prefix]
+    assert removed.objects[f"inbox/{LENDER}/"] == 1
+    assert removed.objects.keys() >= {f"{top}/{LENDER}/" for top in ("raw", "packages", "assets", "runs", "customers")}
+    assert len(removed.library) == 1
+    assert (removed.refitted, removed.without_champion) == ([f"{BORROWER} fan-07"], {})
+    now = champion(two_plants, BORROWER, "fan-07")
+    assert (now.engine, now.previous) == ("a", None)
+    assert two_plants.exists(f"{keys.model(BORROWER, 'fan-07', now.version)}/engine.json")
+
+    assert removed.flow_runs > 0
+    with get_client(sync_client=True) as client:
+        assert not [run for run in client.read_flow_runs(limit=200) if _names(run.parameters, LENDER)]
+        assert [run for run in client.read_flow_runs(limit=200) if _names(run.parameters, BORROWER)]
+    with pytest.raises(InputError, match="holds nothing of customer"):
+        purge(LENDER, two_plants, inbox=None)
+
+
+def test_without_a_refit_a_machine_is_left_silent_and_told_how_to_mend_that(two_plants: FolderStore) -> None:
+    removed = purge(LENDER, two_plants, inbox=None, refit=False)
+    assert removed is not None
+    (command,) = removed.without_champion.values()
+    assert command.startswith(f"alp onboard raw/{BORROWER}/")
+    assert not two_plants.exists(keys.asset(BORROWER, "fan-07", "champion.json"))
+    assert whatever_names(two_plants, LENDER) == []
+
+    onboard(command.split()[2], BORROWER, two_plants.url, SETTINGS)
+    assert champion(two_plants, BORROWER, "fan-07").engine == "a"
+
+
+def test_a_model_of_an_older_version_counts_as_fitted_on_all_its_asset_drew_on(two_plants: FolderStore) -> None:
+    learnt = champion(two_plants, BORROWER, "fan-07")
+    assert learnt.previous is not None
+    for version in (learnt.version, learnt.previous):
+        two_plants.delete(lineage_key(keys.model(BORROWER, "fan-07", version)))
+    removed = purge(LENDER, two_plants, inbox=None, refit=False)
+    assert removed is not None
+    assert removed.models == [keys.model(BORROWER, "fan-07", learnt.version)], "engine A never looks at a source"
+
+
+def test_asked_and_told_no_it_deletes_nothing(two_plants: FolderStore) -> None:
+    asked: list[Traces] = []
+
+    def refuse(traces: Traces) -> bool:
+        asked.append(traces)
+        return False
+
+    before = list(two_plants.list_keys())
+    assert purge(LENDER, two_plants, inbox=None, confirm=refuse) is None
+    assert list(two_plants.list_keys()) == before
+    assert {model.customer for model in asked[0].models} == {BORROWER}
+
+
+@pytest.mark.parametrize("state", [Running(), Pending(), Cancelling()])
+@pytest.mark.parametrize(
+    ("flow", "parameters"), [(onboard, {"customer": LENDER}), (retrain, {"machine_type": "fan", "customer": BORROWER})]
+)
+def test_a_customer_is_not_purged_while_a_run_may_write_again_what_is_deleted(
+    two_plants: FolderStore, flow: Flow[..., object], parameters: dict[str, str], state: State
+) -> None:
+    with under_way(flow, parameters, state), pytest.raises(EnvironmentFault, match="is under way"):
+        purge(LENDER, two_plants, inbox=None)
+    assert two_plants.exists(keys.consent(LENDER))
+
+
+def test_a_run_that_was_started_while_somebody_thought_about_the_answer_stops_a_purge(two_plants: FolderStore) -> None:
+    with ExitStack() as stack:
+
+        def think(traces: Traces) -> bool:
+            stack.enter_context(under_way(onboard, {"customer": LENDER}, Running()))
+            return True
+
+        with pytest.raises(EnvironmentFault, match="is under way"):
+            purge(LENDER, two_plants, inbox=None, confirm=think)
+    assert two_plants.exists(keys.consent(LENDER))
+
+
+def test_a_purge_waits_for_a_run_that_is_about_to_end(two_plants: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(under_way(onboard, {"customer": LENDER}, Running()))
+        # Nobody waits in vain: the run ends at the first look that finds it.
+        monkeypatch.setattr("deployments.customer_removal.time.sleep", lambda _: stack.close())
+        removed = purge(LENDER, two_plants, inbox=None, refit=False, patience_s=600)
+    assert removed is not None
+    assert not two_plants.exists(keys.consent(LENDER))
+
+
+@contextmanager
+def under_way(flow: Flow[..., object], parameters: dict[str, str], state: State) -> Iterator[None]:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow, parameters=parameters, state=state)
+        try:
+            yield
+        finally:
+            client.delete_flow_run(run.id)
