@@ -15,7 +15,6 @@ import io
 import numpy as np
 import pandas as pd
 from prefect import task
-from pydantic import BaseModel, ConfigDict
 
 from engines.alarm import AlarmRule, choose_alarm_rule
 from engines.calibration import Method, Threshold, calibrate, conformal_p_values
@@ -23,10 +22,13 @@ from engines.grading import judge_clip, severity
 from engines.metrics import AssetMetrics, evaluate
 from schemas.errors import StoreError
 from schemas.references import AssetResult, Calibrated, Model, Run, Scores
-from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.background import OFF, background_key
-from tasks.ledger import Role, ledger_version, read_corrected, rows_of
+from tasks.champions import Champion as Champion
+from tasks.champions import Onboarding as Onboarding
+from tasks.champions import crown, how_to_crown
+from tasks.champions import onboarding_key as onboarding_key
+from tasks.ledger import Role, rows_of
 from tasks.logbook import note
 from tasks.normals import CALIBRATION, read_normal_scores
 from tasks.quality import NEAR_LEAKS, learnt_tests
@@ -53,32 +55,6 @@ SCORE_COLUMNS = (
 LEAKED = "leaked"
 """Note of a test clip that is a copy of a recording that was learnt from."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-class Champion(BaseModel):
-    """`champion.json`: the model that judges an asset now, and the one it replaced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    engine: str
-    encoder: str
-    ledger_version: str
-    previous: str | None
-
-
-class Onboarding(BaseModel):
-    """`settings.json` of a model: the run that crowned it last, and its settings, by which recordings are heard."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run_id: str
-    settings: OnboardSettings
-
-
-def onboarding_key(prefix: str) -> str:
-    """Where the settings of the model under `prefix` lie."""
-    return f"{prefix}/settings.json"
 
 
 @task(name="Set the threshold", task_run_name="Set the threshold of {model.asset.asset_id}")
@@ -289,38 +265,14 @@ def _safe_cell(cell: object) -> object:
 def crown_champion(model: Model, run: Run) -> None:
     """Point the asset at this model; the one before stays known as previous.
 
-    A model of another ledger than the asset has now, corrections applied, is not crowned: a later package or a
-    correction came while it was made, and the run that follows from that has the last word.
+    Not a model of another ledger than the asset has now, nor one that an operator took back or a comparison refused.
     """
-    store, asset = open_store(run.store), model.asset
-    key = keys.asset(asset.customer, asset.asset_id, "champion.json")
-    with store.lock(key):
-        if ledger_version(read_corrected(store, asset.customer, asset.asset_id)) != asset.ledger_version:
-            note(f"Model {model.version} is not crowned: the ledger of {asset.asset_id} has changed since it was read")
-            return
-        # First of all: whoever follows the champion judges by these settings from the moment on that it is crowned.
-        _put_changed(store, onboarding_key(model.prefix), Onboarding(run_id=run.run_id, settings=run.settings))
-        before = store.find_model(key, Champion)
-        champion = _succeed(before, model)
-        if champion != before:
-            store.put_model(key, champion)
-
-
-def _put_changed(store: ObjectStore, key: str, value: BaseModel) -> None:
-    """Write a model unless that very one lies there."""
-    if not store.exists(key) or store.get(key) != (value.model_dump_json(indent=2) + "\n").encode():
-        store.put_model(key, value)
-
-
-def _succeed(before: Champion | None, model: Model) -> Champion:
-    """The model as champion after the one before, if any."""
-    previous = before.version if before else None
-    if before is not None and before.version == model.version:
-        previous = before.previous
-    return Champion(
-        version=model.version,
-        engine=model.engine,
-        encoder=model.encoder,
-        ledger_version=model.asset.ledger_version,
-        previous=previous,
-    )
+    ended = crown(open_store(run.store), model, run, by="onboard", reason="the newest fit of an onboarding")
+    if ended.overtaken:
+        note(f"Model {model.version} is not crowned: {ended.overtaken}")
+    elif ended.held is not None and ended.champion is not None:
+        asset = model.asset
+        note(
+            f"Model {model.version} is not crowned, and {ended.champion.version} stays: {ended.held.sentence}."
+            f" `{how_to_crown(asset.customer, asset.asset_id, model.version)}` crowns it"
+        )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import pandas as pd
 from prefect import task
-from prefect.events import emit_event
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.base import ClipSet
@@ -47,39 +46,41 @@ OWNER_COLUMNS = ("customer", "package")
 NORMALS = (Role.TARGET, Role.SOURCE)
 
 
+class Joined(BaseModel):
+    """What a package brought to the library of one machine type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    machine_type: str
+    recordings: int = Field(ge=0, description="Its normals.")
+    hours: float = Field(ge=0, description="Of their sound.")
+    new: int = Field(ge=0, description="Those of them that it had not brought before.")
+
+
 @task(name="Add the normals to the library", task_run_name="Add the normals of {package.name} to the library")
-def join_library(dataset: Dataset, package: Package, run: Run) -> None:
-    """File the accepted normals by machine type, and say by an event where that brought new ones."""
+def join_library(dataset: Dataset, package: Package, run: Run) -> tuple[Joined, ...]:
+    """File the accepted normals by machine type, and say what that brought."""
     store = open_store(run.store)
     segments = store.get_frame(dataset.metadata_key)
     useful = segments[segments["role"].isin([*NORMALS, Role.MACHINE])]
-    for machine_type, rows in useful.groupby("machine_type"):
-        key = keys.library(str(machine_type), run.customer, package.package_id)
-        rows = rows[list(LIBRARY_COLUMNS)].reset_index(drop=True)
-        before = store.get_frame(key) if store.exists(key) else _no_rows()
-        if not before.equals(rows):
-            store.put_frame(key, rows)
-        # Said last: who hears it finds the rows.
-        if _normals(rows) - _normals(before):
-            _say_source_has_grown(str(machine_type), rows, run)
+    return tuple(
+        _join_type(store, str(machine_type), rows[list(LIBRARY_COLUMNS)].reset_index(drop=True), package, run)
+        for machine_type, rows in useful.groupby("machine_type")
+    )
 
 
-def _normals(rows: pd.DataFrame) -> set[str]:
-    return set(rows.loc[rows["role"].isin(NORMALS), "recording_id"])
-
-
-def _say_source_has_grown(machine_type: str, rows: pd.DataFrame, run: Run) -> None:
+def _join_type(store: ObjectStore, machine_type: str, rows: pd.DataFrame, package: Package, run: Run) -> Joined:
+    key = keys.library(machine_type, run.customer, package.package_id)
+    before = store.get_frame(key) if store.exists(key) else _no_rows()
+    if not before.equals(rows):
+        store.put_frame(key, rows)
     normals = rows[rows["role"].isin(NORMALS)]
-    emit_event(
-        "alp.source.grown",
-        resource={"prefect.resource.id": f"alp.library.{machine_type}", "prefect.resource.name": machine_type},
-        payload={
-            "machine_type": machine_type,
-            "customer": run.customer,
-            "package": run.package_id,
-            "recordings": int(normals["recording_id"].nunique()),
-            "hours": round(float(normals["duration_s"].sum()) / 3600, 4),
-        },
+    names = set(normals["recording_id"])
+    return Joined(
+        machine_type=machine_type,
+        recordings=len(names),
+        hours=round(float(normals["duration_s"].sum()) / 3600, 4),
+        new=len(names - set(before.loc[before["role"].isin(NORMALS), "recording_id"])),
     )
 
 

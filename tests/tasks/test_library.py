@@ -9,19 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import tasks.library
-from schemas.metadata import CONDITION_COLUMNS
-from schemas.references import Asset, Dataset, Package, Run, Source
-from schemas.settings import OnboardSettings, RoutingSettings
+from schemas.references import Asset, Package, Source
+from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.clip_files import to_flac
 from tasks.corrections import Correction, add_correction
 from tasks.inventory import next_for_asset, next_for_plant, take_stock
-from tasks.ledger import Role, join, role_of
+from tasks.ledger import Role, join
 from tasks.library import (
+    NORMALS,
     OWNER_COLUMNS,
     gather_source,
-    join_library,
     library_rows,
     read_left_out,
     source_clips,
@@ -30,83 +28,14 @@ from tasks.library import (
 from tasks.runs import name_run
 from tasks.sharing import consent, set_consent, snapshot
 from tasks.store import FolderStore
+from tests.tasks.library_rig import run_of, segments, send
 
 SENT = ("relative_path", "confirmed_by", "clip_id", "split", "supp_type", "label", "is_anomaly")
-
-
-def segments(*recordings: str, section: str = "00", kind: str = "fan", **said: Any) -> pd.DataFrame:
-    """Standardized rows of one asset, one segment a recording; target normals unless `said` otherwise."""
-    split, domain, supp_type = said.get("split", "train"), said.get("domain", "target"), said.get("supp_type")
-    row = {
-        "split": split,
-        "domain": domain,
-        "supp_type": supp_type,
-        "label": "normal",
-        "is_anomaly": False,
-        "role": str(role_of(split, domain, supp_type)),
-        "machine_type": kind,
-        "section_id": section,
-        "segment": 0,
-        "sensor": "microphone",
-        "synthetic": False,
-        "start_s": 0.0,
-        "duration_s": 10.0,
-        "sample_rate": 16_000,
-        "bandwidth_hz": 8000.0,
-        "confirmed_by": "Kim",
-        **dict.fromkeys(CONDITION_COLUMNS),
-        **said,
-    }
-    names = {
-        "recording_id": list(recordings),
-        "clip_id": [f"clip-{name}" for name in recordings],
-        "relative_path": [f"audio/{name}.wav" for name in recordings],
-        "audio": [f"packages/acme/p/audio/{name}.flac" for name in recordings],
-    }
-    return pd.DataFrame(names).assign(**row)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
-
-
-@pytest.fixture(autouse=True)
-def events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was said of the library's growth, instead of sending it to a server."""
-    said: list[dict[str, Any]] = []
-    monkeypatch.setattr(tasks.library, "emit_event", lambda name, resource, payload: said.append(payload))
-    return said
-
-
-def run_of(store: FolderStore, customer: str, package: str, **routing: Any) -> Run:
-    settings = OnboardSettings(routing=RoutingSettings(**routing))
-    return Run(
-        run_id=f"run-{package}",
-        customer=customer,
-        package_id=package,
-        store=store.url,
-        settings=settings,
-        code_version="1",
-    )
-
-
-def send(store: FolderStore, customer: str, package: str, *parts: pd.DataFrame) -> None:
-    """File a package as an onboarding does: on the ledgers, and its normals in the library."""
-    rows = pd.concat(parts, ignore_index=True)
-    home = keys.package(customer, package, "metadata.parquet")
-    store.put_frame(home, rows)
-    store.put(keys.raw(customer, package), b"")
-    store.put(keys.package(customer, package, "quality.json"), b"")
-    for (kind, section), part in rows.groupby(["machine_type", "section_id"]):
-        key = keys.asset(customer, keys.asset_id(str(kind), str(section)), "ledger.parquet")
-        before = store.get_frame(key) if store.exists(key) else pd.DataFrame()
-        store.put_frame(key, join(before, part, package_id=package))
-    dataset = Dataset(package_id=package, metadata_key=home, segments=len(rows), assets=())
-    upload = Package(
-        customer=customer, package_id=package, name="p.zip", raw_key=keys.raw(customer, package), files=1, bytes=1
-    )
-    join_library.fn(dataset, upload, run_of(store, customer, package))
 
 
 def gather(store: FolderStore, customer: str = "acme", section: str = "00", **routing: Any) -> Source:
@@ -323,27 +252,21 @@ def test_the_library_says_nothing_of_people_and_files(store: FolderStore) -> Non
     assert not set(SENT) & set(store.get_frame(keys.library("fan", "acme", "1" * 16)).columns)
 
 
-def test_growth_is_told_once(store: FolderStore, events: list[dict[str, Any]]) -> None:
-    for _ in range(2):
-        send(store, "acme", "1" * 16, segments("t1", "t2"), segments("s1", domain="source"))
-    assert [(said["machine_type"], said["recordings"], said["hours"]) for said in events] == [("fan", 3, 0.0083)]
+def test_joining_says_what_the_package_brought_and_how_much_of_it_is_new(store: FolderStore) -> None:
+    parts = segments("t1", "t2"), segments("s1", domain="source")
+    (joined,) = send(store, "acme", "1" * 16, *parts)
+    assert (joined.machine_type, joined.recordings, joined.hours, joined.new) == ("fan", 3, 0.0083, 3)
+    (again,) = send(store, "acme", "1" * 16, *parts)
+    assert (again.recordings, again.new) == (3, 0)
 
 
-def test_growth_is_told_when_it_can_be_read_and_nothing_else_is_told(
-    store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, told = keys.library("fan", "acme", "1" * 16), []
-    monkeypatch.setattr(
-        tasks.library,
-        "emit_event",
-        lambda name, resource, payload: told.append(store.exists(key) and len(store.get_frame(key))),
-    )
-    send(store, "acme", "1" * 16, segments("t1", "t2"))
-    send(store, "acme", "1" * 16, segments("t1", "t2", "t3"))
-    assert told == [2, 3]
-    send(store, "acme", "1" * 16, segments("t1", "t2"))
-    send(store, "acme", "1" * 16, segments("t1", "t2", speed_level="low"))
-    assert told == [2, 3], "to shrink, or to name a condition, is not to grow"
+def test_to_shrink_or_to_name_a_condition_is_not_to_grow(store: FolderStore) -> None:
+    key = keys.library("fan", "acme", "1" * 16)
+    (first,) = send(store, "acme", "1" * 16, segments("t1", "t2"))
+    (more,) = send(store, "acme", "1" * 16, segments("t1", "t2", "t3"))
+    (less,) = send(store, "acme", "1" * 16, segments("t1", "t2"))
+    (named,) = send(store, "acme", "1" * 16, segments("t1", "t2", speed_level="low"))
+    assert [first.new, more.new, less.new, named.new] == [2, 1, 0, 0]
     assert store.get_frame(key)["speed_level"].tolist() == ["low", "low"]
 
 
@@ -497,4 +420,4 @@ def test_a_plant_is_told_what_its_source_still_needs(count: int, columns: dict[s
 
 
 def test_roles_of_the_library_are_normal() -> None:
-    assert {Role.TEST, Role.NOISE, Role.RETRACTED}.isdisjoint(tasks.library.NORMALS)
+    assert {Role.TEST, Role.NOISE, Role.RETRACTED}.isdisjoint(NORMALS)
