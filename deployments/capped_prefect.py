@@ -1,0 +1,51 @@
+"""Prefect's command line, as a service whose log stays small: `python -m deployments.capped_prefect server start …`.
+
+A service that runs for months writes to one file. Beyond `MOST_BYTES` the file is copied beside itself, to `.1`, and
+emptied; it is appended to, so that the next line stands at its beginning.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import threading
+from pathlib import Path
+
+MOST_BYTES = 8 * 2**20
+_LOOK_S = 60.0
+_STDOUT = 1
+
+
+def main() -> None:
+    """Run Prefect's command line here, and look after what it writes."""
+    threading.Thread(target=_cap_for_ever, name="log-cap", daemon=True).start()
+    from prefect.cli import app
+
+    app()
+
+
+def _cap_for_ever() -> None:
+    rest = threading.Event()
+    while not rest.wait(_LOOK_S):
+        cap(_STDOUT)
+
+
+def cap(descriptor: int, most_bytes: int = MOST_BYTES) -> bool:
+    """Move what a file holds to `.1` where it is too much; whether it was. What is no file is left alone."""
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode) or state.st_size <= most_bytes:
+        return False
+    path = Path(f"/proc/self/fd/{descriptor}").resolve()
+    older = path.with_name(f"{path.name}.1")
+    with path.open("rb") as full, older.open("wb") as copy:
+        shutil.copyfileobj(full, copy)
+    older.chmod(stat.S_IMODE(state.st_mode))
+    os.ftruncate(descriptor, 0)
+    return True
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "prefect"
+    main()
