@@ -9,9 +9,11 @@ from __future__ import annotations
 from prefect import flow
 
 from tasks.monitor_steps import judge_new_recordings, refresh_fleet_page, show_judged, tell_people
+from tasks.showing import shown
 from tasks.watch_news import Watched
 
 
+@shown(customer="{customer}", machine="{asset}")
 @flow(name="monitor", flow_run_name="monitor-{customer}-{asset}")
 def monitor(customer: str, asset: str, store: str, folder: str | None = None) -> Watched:
     """Judge what is new, raise and clear alarms, bring the fleet page up to date, and tell people."""

@@ -17,24 +17,28 @@ from flows.select import select
 from flows.standardize import standardize
 from schemas.references import Verdict
 from schemas.settings import OnboardSettings
-from tasks.outcomes import conclude, describe_plan, name_flow_run, reused_stages
+from tasks.heartbeats import one_heartbeat
+from tasks.outcomes import conclude, describe_plan, reused_stages, tag_machines
 from tasks.publishing import find_finished_run
 from tasks.runs import Manifest, name_run
+from tasks.showing import label_flow_run, shown
 from tasks.store import working_store
 
 
+@shown(customer="{customer}")
 @flow(name="onboard", flow_run_name="onboard-{customer}")
 def onboard(
     source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool = False
 ) -> Manifest | State[Manifest]:
     """Turn one package into scores, thresholds and pages."""
-    with working_store(store, dry_run=dry_run) as shelf:
+    with working_store(store, dry_run=dry_run) as shelf, one_heartbeat():
         package = ingest(source, customer, shelf, settings)
         run = name_run(package, shelf, settings)
-        name_flow_run(f"onboard-{customer}-{package.short_id}")
+        label_flow_run(name=f"onboard-{customer}-{package.short_id}{'-dry-run' if dry_run else ''}")
         if not dry_run and (finished := find_finished_run(run)) is not None:
             return conclude(finished)
         quality = qa(package, run)
+        tag_machines(quality)
         if quality.verdict is Verdict.REJECTED:
             return conclude(report(package, quality, None, [], [], run), publish=not dry_run)
         dataset = standardize(package, quality, run)

@@ -7,13 +7,16 @@ from prefect import flow
 from schemas.references import Calibrated, Dataset, Package, QualityReport, Run, Stage
 from tasks.expectations import write_statements
 from tasks.fleet import write_fleet_page
+from tasks.growth import tell_of_growth
 from tasks.library import join_library
 from tasks.publishing import finish_run, write_metrics
 from tasks.reporting import write_asset_page, write_package_page
 from tasks.runs import Manifest
+from tasks.showing import shown
 
 
-@flow(name="report", flow_run_name="report-{package.short_id}")
+@shown(customer="{package.customer}")
+@flow(name="report", flow_run_name="report-{package.customer}-{package.short_id}")
 def report(
     package: Package,
     quality: QualityReport,
@@ -29,6 +32,6 @@ def report(
     write_package_page(package, quality, assets, run, statements)
     if dataset is not None:
         write_metrics(dataset, quality, run)
-        join_library(dataset, package, run)
+        tell_of_growth(join_library(dataset, package, run), run)
         write_fleet_page(run.customer, run.store, run.settings.language)
     return finish_run(package, quality, assets, reused, run)

@@ -8,9 +8,11 @@ from schemas.references import Run, Scores, Selection
 from tasks.background import learn_background
 from tasks.scoring import fit_engine, score_recordings
 from tasks.selecting import settle_engine
+from tasks.showing import shown
 
 
-@flow(name="score", flow_run_name="score-{selection.asset.asset_id}")
+@shown(customer="{run.customer}", machine="{selection.asset.machine_type}")
+@flow(name="score", flow_run_name="score-{run.customer}-{selection.asset.asset_id}")
 def score(selection: Selection, run: Run) -> Scores:
     """Fit the engines that are candidates, settle on one, learn the background, and score the test recordings."""
     models = [fit_engine(selection, engine, run) for engine in selection.candidates]

@@ -7,9 +7,11 @@ from prefect import flow
 from schemas.references import Asset, Run, Selection
 from tasks.library import gather_source
 from tasks.selecting import select_engine
+from tasks.showing import shown
 
 
-@flow(name="select", flow_run_name="select-{asset.asset_id}")
+@shown(customer="{run.customer}", machine="{asset.machine_type}")
+@flow(name="select", flow_run_name="select-{run.customer}-{asset.asset_id}")
 def select(asset: Asset, run: Run) -> Selection:
     """Gather what the asset may learn from, and choose the engine that this can carry."""
     source = gather_source(asset, run)

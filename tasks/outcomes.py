@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
-from prefect import State, get_client
-from prefect.context import FlowRunContext
+from prefect import State
 from prefect.states import Failed
 
 from schemas.problems import Severity
@@ -20,23 +18,20 @@ from schemas.references import (
     Stage,
     Verdict,
 )
-from tasks.publishing import describe_result, publish_artifacts
+from tasks.artifacts import publish_artifacts
+from tasks.publishing import ALL_STAGES, describe_result
 from tasks.runs import REJECTED, Manifest, versions
+from tasks.showing import label_flow_run
 
-ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
 
-
-def name_flow_run(name: str) -> None:
-    """Rename the flow run that is under way, once its package has an id."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(context.flow_run.id, name=name)
+def tag_machines(quality: QualityReport) -> None:
+    """Tag the flow run that is under way with the machine types that a package holds."""
+    label_flow_run(*(f"machine:{asset.machine_type}" for asset in quality.assets))
 
 
 def conclude(manifest: Manifest, *, publish: bool = True) -> Manifest | State[Manifest]:
     """The manifest itself, its artifacts published; of a refused package in a failed state with the remedy."""
+    tag_machines(manifest.quality)
     if publish:
         publish_artifacts(manifest)
     if manifest.result.verdict is not Verdict.REJECTED:
