@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESOLVE := .cache/resolve
 
+# Processes that run tests; torch computes in one thread of each.
+WORKERS ?= 2
+
 # The first of these that is Python 3.11 to 3.14 makes the environment; `make PYTHON=/path/to/python` overrules it.
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
 USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
@@ -20,18 +23,25 @@ PIP_OPTIONS := -qq --disable-pip-version-check --no-input
 PINNED := -c constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-quality bench-calibration docs constraints clean
+.PHONY: help demo test e2e check bench bench-quality bench-calibration docs constraints clean
 
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## onboard a toy customer's package and name the report it wrote
 	@$(BIN)/alp demo
 
-test: $(READY) ## run every test (make test ARGS="-k metrics" runs some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run every test, a file in one process (make test ARGS="-k metrics" runs some)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+e2e: $(READY) ## run the whole platform end to end, 10 minutes: two plants on a schedule, retraining, an alarm, a purge
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+		echo "chromium is not here and cannot be installed: no pictures are taken" >&2
+	$(BIN)/python -m pytest -m e2e tests/e2e -s $(ARGS)
 
 check: $(READY) ## format, lint, types, import rule, dependencies: what must hold before a change lands
 	$(BIN)/ruff format --check .
@@ -40,8 +50,9 @@ check: $(READY) ## format, lint, types, import rule, dependencies: what must hol
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pip --disable-pip-version-check check
 
-bench: $(READY) ## measure the gate's speed beside a plain librosa loop, and its memory (ARGS="--quick" for a few clips)
+bench: $(READY) ## measure the gate beside a plain librosa loop, and what Prefect costs, 25 minutes (ARGS="--quick": a few clips)
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--quick" for a few): benchmarks/quality.md
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --group bench

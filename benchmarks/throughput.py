@@ -266,7 +266,7 @@ def main() -> None:
         _work(arguments)
         return
     with tempfile.TemporaryDirectory(prefix="alp-bench-") as folder:
-        compare(Path(folder), 20 if arguments.quick else COMPARED)
+        compare(Path(folder), 30 if arguments.quick else COMPARED)
         trace_memory(Path(folder), SIZES[:1] if arguments.quick else arguments.sizes)
 
 

@@ -15,21 +15,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from deployments import form_commands
 from deployments.alarm_commands import alarms_app
 from deployments.asset_commands import asset_app
+from deployments.champion_commands import champion_app
+from deployments.customer_commands import customer_app
+from deployments.deploy_commands import deploy
 from deployments.encoder_commands import encoder_app
 from deployments.fleet_commands import fleet
+from deployments.inbox_commands import send
 from deployments.library_commands import library_app
 from deployments.monitor_commands import monitor
+from deployments.platform_commands import down, status, up
 from deployments.score_commands import score
+from deployments.store_commands import store_app
 from schemas.errors import AlpError, InputError, RejectedError, UsageError
 from schemas.references import Verdict
 from schemas.settings import EncoderChoice, EngineChoice, Environment, Language, OnboardSettings
 
 if TYPE_CHECKING:
     from engines.toy.plan import ToyPlan
+    from schemas.customers import Customer
 
 app = typer.Typer(
     name="alp",
@@ -43,10 +51,18 @@ app.command(name="pack")(form_commands.pack)
 app.command(name="score")(score)
 app.command(name="monitor")(monitor)
 app.command(name="fleet")(fleet)
+app.command(name="deploy")(deploy)
+app.command(name="up")(up)
+app.command(name="down")(down)
+app.command(name="status")(status)
+customer_app.command(name="send")(send)
+app.add_typer(customer_app, name="customer")
 app.add_typer(library_app, name="library")
 app.add_typer(asset_app, name="asset")
+app.add_typer(champion_app, name="champion")
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(alarms_app, name="alarms")
+app.add_typer(store_app, name="store")
 stdout = Console()
 stderr = Console(stderr=True)
 
@@ -60,6 +76,8 @@ StoreUrl = Annotated[
 InLanguage = Annotated[Language, typer.Option("--lang", help="Of the report and of what is printed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
+ASK_NO_PLATFORM = {"form", "pack", "toy", "check", "up", "down", "status"}
+"""Commands that use neither a store nor a Prefect server, or look after the platform themselves."""
 DEMO_CUSTOMER = "demo"
 DEMO_MACHINES = ("fan", "bearing")
 
@@ -78,6 +96,19 @@ def main() -> None:
             print_json(error_document(error, say))
         print_error(stderr, error, say)
         sys.exit(error.exit_code)
+
+
+@app.callback()
+def find_platform(context: typer.Context) -> None:
+    """Use the local platform where there is one, and say so. Before anything imports Prefect."""
+    if context.invoked_subcommand in ASK_NO_PLATFORM or "--help" in sys.argv:
+        return
+    from deployments.platform_environment import adopt_platform
+
+    adopted = adopt_platform(os.environ)
+    if adopted is not None:
+        style = "yellow" if adopted.is_warning else "dim"
+        stderr.print(escape(adopted.sentence), style=style, highlight=False, soft_wrap=True)
 
 
 def _language_asked_for(arguments: list[str]) -> Language:
@@ -149,7 +180,19 @@ def _write_toy(target: Path, plan: ToyPlan, *, overwrite: bool) -> int:
 
 
 @app.command()
-def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = False) -> None:
+def check(
+    package: PackagePath,
+    customer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="By whose file to judge: its machine types and limits. [default: none]",
+            show_default=False,
+        ),
+    ] = None,
+    language: InLanguage = "en",
+    as_json: AsJson = False,
+) -> None:
     """Judge a package, table and sound, in one pass; nothing is filed."""
     from deployments.printing import check_document, print_check, print_json
     from deployments.progress_bars import progress_bars
@@ -158,7 +201,8 @@ def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = F
     from tasks.quality import judge, recordings_in
     from tasks.report.words import Words
 
-    settings = OnboardSettings()
+    settings = OnboardSettings() if customer is None else _settings_in_file(customer)
+    say = Words(language, settings.known_machine_types)
     with (
         open_package(package, settings.archive) as archive,
         progress_bars(stderr, language),
@@ -167,9 +211,9 @@ def check(package: PackagePath, language: InLanguage = "en", as_json: AsJson = F
         judgement = judge(archive, settings, progress=advance)
         report = judgement.report(archive.package_id, quality_key="", metadata_key=None)
     if as_json:
-        print_json(check_document(package, report, judgement.quality, Words(language)))
+        print_json(check_document(package, report, judgement.quality, say))
     else:
-        print_check(stdout, package.resolve().name, report, Words(language))
+        print_check(stdout, package.resolve().name, report, say)
     raise typer.Exit(_exit_code(report.verdict, bad_input=report.bad_input))
 
 
@@ -187,7 +231,7 @@ def onboard(
         typer.Option(
             "--settings",
             metavar="FILE",
-            help="The customer's settings, YAML; options given here count more. [default: none]",
+            help="The customer's settings, YAML; options given here count more. [default: the customer's own file]",
             show_default=False,
         ),
     ] = None,
@@ -197,7 +241,7 @@ def onboard(
         bool | None,
         typer.Option(
             "--share-source/--keep-source",
-            help="Whether the customer's normals may serve other customers. [default: as said before, else no]",
+            help="Whether the customer's normals may serve other customers. [default: as its file says, or as before]",
             show_default=False,
         ),
     ] = None,
@@ -205,21 +249,41 @@ def onboard(
     as_json: AsJson = False,
 ) -> None:
     """Turn a package into scores, calibrated thresholds and a report."""
+    from tasks.customers import find_customer
+
     asked = {"engine": engine, "encoder": encoder, "language": language}
-    settings = _settings_of(context, settings_file, asked)
+    known = find_customer(customer)
+    settings = _settings_of(context, settings_file, asked, known)
+    if share_source is None and known is not None and not dry_run:
+        share_source = known.share_source
     if share_source is not None:
         _say_consent(customer, store, share_source, dry_run=dry_run)
     raise typer.Exit(_onboard(str(package), customer, store, settings, dry_run=dry_run, as_json=as_json))
 
 
-def _settings_of(context: typer.Context, path: Path | None, options: dict[str, str]) -> OnboardSettings:
-    """Those of the file, where one is given, and over them every option that was really written."""
-    if path is None:
-        return OnboardSettings.model_validate(options)
-    from schemas.settings_file import read_settings
+def _settings_of(
+    context: typer.Context, path: Path | None, options: dict[str, str], customer: Customer | None
+) -> OnboardSettings:
+    """Those of the settings file, else of the customer's own, and over them every option that was really written.
 
+    Machine types are the customer's own either way: a settings file says nothing of them.
+    """
+    if path is None and customer is None:
+        return OnboardSettings.model_validate(options)
+    settings = customer.settings() if customer is not None else OnboardSettings()
+    if path is not None:
+        from schemas.settings_file import read_settings
+
+        settings = read_settings(path).model_copy(update={"machine_types": settings.machine_types})
     written = {name: value for name, value in options.items() if _was_written(context, name)}
-    return read_settings(path).model_copy(update=written)
+    return settings.model_copy(update=written)
+
+
+def _settings_in_file(customer: str) -> OnboardSettings:
+    """The settings of a customer that there must be a file of."""
+    from tasks.customers import require_customer_file
+
+    return require_customer_file(customer).settings()
 
 
 def _was_written(context: typer.Context, name: str) -> bool:
@@ -250,7 +314,7 @@ def _onboard(
     if as_json:
         print_json(outcome.document())
     else:
-        print_outcome(stdout, outcome, Words(settings.language))
+        print_outcome(stdout, outcome, Words(settings.language, settings.known_machine_types))
     return _exit_code(outcome.result.verdict, bad_input=outcome.bad_input)
 
 

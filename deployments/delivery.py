@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
+from deployments.prefect_server import all_automations, connect_server
 from schemas.errors import EnvironmentFault, InputError, UsageError
 from schemas.settings import Environment
 from tasks.alarms import ALARM_EVENT
 from tasks.covering import UNCOVERED_EVENT
 from tasks.drifting import DRIFT_EVENT
-from tasks.events import Happening, asset_resource, server_url, shown_server, tell_server, without_credentials
+from tasks.events import Happening, asset_resource, tell_server
 from tasks.keys import check_customer
 
 if TYPE_CHECKING:
@@ -251,8 +251,7 @@ def _action(kind: Kind, block_id: Any) -> Any:
     return SendNotification(block_document_id=block_id, subject=subject, body=body)
 
 
-@contextmanager
-def _server() -> Iterator[SyncPrefectClient]:
+def _server() -> AbstractContextManager[SyncPrefectClient]:
     """A client of the configured server.
 
     Raises
@@ -260,25 +259,7 @@ def _server() -> Iterator[SyncPrefectClient]:
     EnvironmentFault
         None is configured, it does not answer, or it refuses.
     """
-    import httpx
-    from prefect.client.orchestration import get_client
-
-    from deployments.onboarding import check_server
-
-    url = server_url()
-    if url is None:
-        raise EnvironmentFault(
-            "no Prefect server is configured, and automations live on one that stays: start it with `prefect server"
-            " start` and set PREFECT_API_URL, such as http://127.0.0.1:4200/api"
-        )
-    check_server(url)
-    try:
-        with get_client(sync_client=True) as client:
-            yield client
-    except httpx.HTTPError as error:
-        raise EnvironmentFault(
-            f"the Prefect server at {shown_server()} refuses or does not answer ({without_credentials(str(error))})"
-        ) from error
+    return connect_server("automations live on one that stays")
 
 
 def _delete_blocks(client: SyncPrefectClient, customer: str, name: str, *, besides: str = "") -> None:
@@ -292,26 +273,13 @@ def _delete_blocks(client: SyncPrefectClient, customer: str, name: str, *, besid
 
 
 def _find(client: SyncPrefectClient, customer: str | None, name: str | None) -> list[Automation]:
-    """Automations of ours, page by page."""
-    found: list[Automation] = []
-    while True:
-        answer = client.request("POST", "/automations/filter", json={"offset": len(found), "limit": 200})
-        answer.raise_for_status()
-        page = _as_automations(answer.json())
-        found += page
-        if len(page) < 200:
-            break
+    """Automations of ours."""
+    found = all_automations(client)
     return [each for each in found if (match := _NAME.fullmatch(each.name)) and _fits(match, customer, name)]
 
 
 def _fits(match: re.Match[str], customer: str | None, name: str | None) -> bool:
     return customer in (None, match["customer"]) and name in (None, match["name"])
-
-
-def _as_automations(documents: Any) -> list[Automation]:
-    from prefect.events.schemas.automations import Automation
-
-    return [Automation.model_validate(document) for document in documents]
 
 
 def _stored(client: SyncPrefectClient, automation_id: Any) -> Automation:

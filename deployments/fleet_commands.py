@@ -40,7 +40,7 @@ def _print_fleet(found: Fleet, page: str, language: Language) -> None:
     from tasks.report.fleet_view import advise
     from tasks.report.words import Words
 
-    say = Words(language)
+    say = Words(language, found.types)
     for machine in found.machines:
         name = say.machine(machine.machine_type, machine.section_id)
         status, advice = say(f"fleet.status.{machine.status}"), advise(machine, say)

@@ -18,12 +18,23 @@ _SHOWN = 5
 def form(
     machine_types: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MACHINE_TYPE]...", help="Whose pages to write. [default: all]", show_default=False),
+        typer.Argument(
+            metavar="[MACHINE_TYPE]...",
+            help="Whose pages to write. [default: those of the customer's file, else all]",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A name ending .xlsx or .html.")] = Path(
         "form.xlsx"
     ),
-    language: Annotated[Language, typer.Option("--lang", help="Of the form.")] = "en",
+    language: Annotated[
+        Language | None,
+        typer.Option("--lang", help="Of the form. [default: as the customer's file says, else en]", show_default=False),
+    ] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A known customer: with its machine types.", show_default=False),
+    ] = None,
     types: Annotated[
         list[Path] | None,
         typer.Option("--types", metavar="FILE", help="YAML with machine types of your own; repeat for more."),
@@ -33,12 +44,19 @@ def form(
 ) -> None:
     """Write the form for a plant: what to record, a table to fill in, and a checklist."""
     from deployments.printing import print_json
-    from schemas.machine_types import load_machine_types
+    from schemas.machine_types import load_machine_types, with_own_types
+    from tasks.customers import require_customer_file
     from tasks.forms.form_file import write_form
     from tasks.report.words import Words
 
     known = load_machine_types(*(types or []))
-    written = write_form(out, machine_types or [], language=language, types=known, overwrite=overwrite)
+    asked: list[str] = machine_types or []
+    if customer is not None:
+        described = require_customer_file(customer)
+        known = with_own_types((*known.values(), *described.settings().machine_types))
+        asked, language = asked or list(described.machine_types), language or described.language
+    language = language or "en"
+    written = write_form(out, asked, language=language, types=known, overwrite=overwrite)
     if as_json:
         print_json({"form": str(out), "machine_types": list(written.machine_types), "language": language})
         return

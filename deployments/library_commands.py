@@ -79,6 +79,20 @@ def _set_consent(name: str, store: str | None, *, share_source: bool, as_json: b
             " they learnt until their next fit, which does without; onboard their packages again to refit them now."
         )
     _say(meaning if changed else f"Nothing to change. {meaning}")
+    _say_what_the_file_says(name, share_source=share_source)
+
+
+def _say_what_the_file_says(name: str, *, share_source: bool) -> None:
+    """Whoever deploys next would undo what was just said, where the customer's file says otherwise."""
+    from tasks.customers import customer_path, find_customer
+
+    customer = find_customer(name)
+    if customer is not None and customer.share_source not in (None, share_source):
+        said = str(customer.share_source).lower()
+        _say(
+            f"{customer_path(name)} still says share_source: {said}; change it, or the next `alp deploy` undoes this",
+            "yellow",
+        )
 
 
 def _say(text: str, style: str | None = None) -> None:

@@ -87,7 +87,7 @@ def judge_coverage(
     found = Coverage(
         customer=watch.customer,
         asset=watch.asset_id,
-        machine=watch.machine_in(Words(watch.settings.language)),
+        machine=watch.machine_in(Words(watch.settings.language, watch.settings.known_machine_types)),
         language=watch.settings.language,
         covered=cause is None,
         why=cause,
@@ -113,7 +113,7 @@ def _cause(
 
 
 def _sentence(cause: Cause, watch: Watch, log: WatchLog, *, refused: int, why: str, silence: timedelta) -> str:
-    say = Words(watch.settings.language)
+    say = Words(watch.settings.language, watch.settings.known_machine_types)
     since = say("watching.since", when=when(log.last_good)) if log.last_good else say("watching.never")
     facts = {"machine": watch.machine_in(say), "customer": watch.customer, "since": since}
     if cause == "refused":

@@ -71,7 +71,7 @@ def _after(before: DriftState | None, verdict: DriftVerdict, windows: int, watch
     """The state with one more window judged; the mark stays, once it is set."""
     if before is not None and before.mark is not None:
         return before.model_copy(update={"windows": windows})
-    say = Words(watch.settings.language)
+    say = Words(watch.settings.language, watch.settings.known_machine_types)
     machine = watch.machine_in(say)
     facts = {"machine": machine, "customer": watch.customer, "p": probability(verdict.p_value), "n": verdict.n}
     return DriftState(

@@ -35,6 +35,7 @@ class Happening(BaseModel):
     key: str = Field(description="What makes it the same one: told twice, it is heard once.")
     resource: str = Field(description="What it happened to, such as alp.asset.acme.fan-00.")
     resource_name: str
+    labels: dict[str, str] = Field(default_factory=dict, description="More of the resource, for triggers to match.")
     payload: dict[str, Any]
 
     @property
@@ -89,7 +90,11 @@ def tell_server(happening: Happening) -> str | None:
 
     event = Event(
         event=happening.event,
-        resource={"prefect.resource.id": happening.resource, "prefect.resource.name": happening.resource_name},
+        resource={
+            "prefect.resource.id": happening.resource,
+            "prefect.resource.name": happening.resource_name,
+            **happening.labels,
+        },
         payload=happening.payload,
         id=happening.event_id,
     )

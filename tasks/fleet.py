@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engines.alarm import AlarmRule, AlarmState
 from schemas.errors import InputError
+from schemas.machine_types import MachineType, MachineTypes, load_machine_types
 from schemas.references import Model
 from schemas.settings import AlarmPolicy, Kpi, Language
 from tasks import keys
@@ -79,6 +80,9 @@ class AssetCard(BaseModel):
     normals: int = Field(description="Labelled normal test recordings.")
     false_alarms: int = Field(description="Of these, how many are too high.")
     last_recorded: date | None = Field(description="Day of the newest recording that says when it was made.")
+    own_type: MachineType | None = Field(
+        default=None, description="What the customer calls its machine type, where that is one of its own."
+    )
 
 
 def card_key(customer: str, asset_id: str, version: str) -> str:
@@ -116,8 +120,14 @@ def file_card(store: ObjectStore, page: AssetPage, model: Model, *, report: str)
         normals=seen.normals,
         false_alarms=seen.false_alarms,
         last_recorded=None if pd.isna(recorded) else recorded.date(),
+        own_type=_own_type(page.types, asset.machine_type),
     )
     store.put_model(card_key(asset.customer, asset.asset_id, model.version), card)
+
+
+def _own_type(types: MachineTypes | None, machine_type: str) -> MachineType | None:
+    kind = None if types is None else types.get(machine_type)
+    return None if kind == load_machine_types().get(machine_type) else kind
 
 
 class Watched(BaseModel):
@@ -161,6 +171,12 @@ class Fleet(BaseModel):
 
     customer: str
     machines: tuple[Machine, ...]
+
+    @property
+    def types(self) -> MachineTypes:
+        """Every machine type, the customer's own as its machines' champions know them."""
+        own = [each.card.own_type for each in self.machines if each.card is not None and each.card.own_type is not None]
+        return dict(load_machine_types()) | {kind.id: kind for kind in own}
 
 
 def gather_fleet(store: ObjectStore, customer: str) -> Fleet:

@@ -22,7 +22,6 @@ from engines.base import ClipSet
 from engines.quality import RECORDING_ID_DIGITS, content_hash
 from engines.standardize import Sensor, StandardForm, Standardized, cut_segments, to_waveform
 from schemas.errors import InputError, PackageError, UsageError
-from schemas.machine_types import load_machine_types
 from schemas.problems import Problem, Severity
 from schemas.rules import report
 from schemas.settings import OnboardSettings
@@ -50,14 +49,13 @@ class Ear:
     def of_ledger(cls, ledger: pd.DataFrame, settings: OnboardSettings) -> Ear:
         """The ear of an asset, by what its ledger says of the normals it learns from; their most frequent sensor."""
         machine_type = str(ledger["machine_type"].iloc[0])
-        kind = load_machine_types().get(machine_type)
         normals = ledger[ledger["role"] == "target"]
         said = (normals if len(normals) else ledger)["sensor"].map(sensor_of)
         return cls(
             machine_type=machine_type,
             section_id=str(ledger["section_id"].iloc[0]),
             sensor=sensor_of(said.mode().iloc[0]),
-            sample_rate=(kind.sample_rate if kind else None) or settings.standardize.sample_rate,
+            sample_rate=settings.sample_rate_of(machine_type),
             settings=settings,
         )
 

@@ -93,7 +93,11 @@ def _found(source: str, store: ObjectStore) -> Iterator[Path]:
     if not store.exists(source):
         raise nowhere
     with store.local_file(source) as copy:
-        yield copy
+        try:
+            yield copy
+        except PackageError as error:
+            # The copy is gone once anybody reads this.
+            raise PackageError(str(error).replace(str(copy), source), error.problems) from error
 
 
 def _opened(path: Path, customer: str, store: ObjectStore, settings: OnboardSettings) -> PackageArchive:

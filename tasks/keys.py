@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 
+from schemas.customers import LONGEST_NAME, SLUG
 from schemas.errors import UsageError
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LONGEST_SLUG = 48
+_SLUG = re.compile(SLUG)
+_LONGEST_SLUG = LONGEST_NAME
 
 
 def check_customer(name: str) -> str:
@@ -74,8 +75,20 @@ def library_parts(key: str) -> tuple[str, str, str]:
     return machine_type, customer, package_id
 
 
+def growth(machine_type: str) -> str:
+    return f"retraining/{machine_type}/growth.json"
+
+
+def retraining_policy() -> str:
+    return "retraining/policy.json"
+
+
 def consent(customer: str) -> str:
     return f"customers/{customer}/consent.json"
+
+
+def inbox_log(customer: str) -> str:
+    return f"customers/{customer}/inbox.json"
 
 
 def fleet(customer: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
 
-def note(sentence: str) -> None:
+def note(sentence: str, *, level: int = logging.INFO) -> None:
     """Log a sentence to the Prefect run that is under way, or to `alp`'s own logger where there is none."""
     try:
         logger = get_run_logger()
     except MissingContextError:
         logger = get_logger("alp")
-    logger.info(sentence)
+    logger.log(level, sentence)

@@ -12,7 +12,7 @@ from schemas.errors import EnvironmentFault
 from tasks.alarms import when
 from tasks.fleet_upkeep import write_page
 from tasks.logbook import note
-from tasks.monitoring import load_watch
+from tasks.monitoring import find_watch
 from tasks.recordings import RecorderFolder, StoreRecordings
 from tasks.store import open_store
 from tasks.telling import configured_tell
@@ -28,7 +28,7 @@ _SHOWN_ROWS = 100
 def judge_new_recordings(customer: str, asset: str, store: str, folder: str | None) -> Watched:
     """Judge what lies in `recordings/<customer>/<asset>/`, or in a folder of this machine, and has no row yet."""
     shelf = open_store(store)
-    watch = load_watch(shelf, customer, asset)
+    watch = find_watch(shelf, customer, asset)
     source = RecorderFolder(Path(folder)) if folder else StoreRecordings(shelf, customer, watch.asset_id)
     watcher = Watcher(shelf, watch, source, patience=None, tell=configured_tell())
     watcher.look()
@@ -63,7 +63,9 @@ def tell_people(watched: Watched, store: str) -> Watched:
 
 @task(name="Show what was judged", task_run_name="Show what was judged of {watched.asset}")
 def show_judged(watched: Watched, store: str) -> None:
-    """A table in the Prefect UI: the newest recordings that were judged, with their grades."""
+    """A table in the Prefect UI, where there are new ones: the newest recordings judged, with their grades."""
+    if not watched.changed:
+        return
     rows = read_rows(open_store(store), watched.customer, watched.asset, watched.model_version).tail(_SHOWN_ROWS)
     if rows.empty:
         return

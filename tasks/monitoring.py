@@ -1,4 +1,4 @@
-"""Judge new recordings of an asset by its champion: the model loaded once, however many recordings come.
+"""Judge new recordings of an asset by its champion: the model loaded once, however many recordings come, or none.
 
 `Watch` is all that judging needs: the champion's engine, its normal scores, threshold, alarm rule and background, and
 the settings it was onboarded by. A recording gets the score that onboarding would give it as a test clip, to the bit:
@@ -10,8 +10,9 @@ Units: scores are the engine's own, severities 0-100, times s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,8 @@ class Watch:
     asset_id: str
     ear: Ear
     champion: Champion
-    engine: Engine
+    open_engine: Callable[[], Engine]
+    """Loads the engine; called once, by whoever asks for `engine` first."""
     normal_scores: NDArray[np.float64]
     threshold: Threshold
     rule: AlarmRule
@@ -86,6 +88,24 @@ class Watch:
     recorded: Recorded
     page_key: str | None
     """Of the champion's own page, which its run writes last of all."""
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The champion's engine, loaded when it is asked for: a pass over a machine of which nothing is new asks not.
+
+        Raises
+        ------
+        StoreError
+            The model is not there, or damaged.
+        WeightsError
+            Its encoder's weights are not on this machine.
+        """
+        return self.open_engine()
+
+    def wake(self) -> Watch:
+        """Load the engine now, so that what is wrong with it is found before a recording is judged."""
+        _ = self.engine
+        return self
 
     @property
     def settings(self) -> OnboardSettings:
@@ -159,7 +179,14 @@ def read_champion(store: ObjectStore, customer: str, asset_id: str) -> Champion:
 
 
 def load_watch(store: ObjectStore, customer: str, name: str) -> Watch:
-    """Load the champion of the asset `name`, such as `compressor-00`, to judge by it.
+    """Load the champion of the asset `name`, such as `compressor-00`, to judge by it; raises as `find_watch`, and as
+    the engine does.
+    """
+    return find_watch(store, customer, name).wake()
+
+
+def find_watch(store: ObjectStore, customer: str, name: str) -> Watch:
+    """The champion of the asset `name`, such as `compressor-00`, with its engine left in the store until it is needed.
 
     Raises
     ------
@@ -177,14 +204,17 @@ def load_watch(store: ObjectStore, customer: str, name: str) -> Watch:
         if not store.exists(f"{prefix}/{part}"):
             raise StoreError(f"{prefix} holds no {part}; onboard a package of {asset_id} again, which writes it")
     onboarding, normals = store.get_model(onboarding_key(prefix), Onboarding), read_normal_scores(store, prefix)
-    with store.local_folder(prefix) as folder:
-        engine = load_engine(folder, champion.encoder)
+
+    def open_engine() -> Engine:
+        with store.local_folder(prefix) as folder:
+            return load_engine(folder, champion.encoder)
+
     return Watch(
         customer=customer,
         asset_id=asset_id,
         ear=Ear.of_ledger(read_corrected(store, customer, asset_id), onboarding.settings),
         champion=champion,
-        engine=engine,
+        open_engine=open_engine,
         normal_scores=normals.scores,
         threshold=store.get_model(f"{prefix}/threshold.json", Threshold),
         rule=store.get_model(f"{prefix}/alarm_rule.json", AlarmRule),

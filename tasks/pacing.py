@@ -90,7 +90,7 @@ def judge_pace(store: ObjectStore, watch: Watch, log: WatchLog, before: Pace | N
     found = Pace(
         customer=watch.customer,
         asset=watch.asset_id,
-        machine=watch.machine_in(Words(watch.settings.language)),
+        machine=watch.machine_in(_words(watch)),
         language=watch.settings.language,
         outrun=outrun,
         since=since if outrun else None,
@@ -119,7 +119,7 @@ def _is_much_the_same(found: Pace, before: Pace) -> bool:
 
 
 def _sentence(watch: Watch, measured: float) -> str:
-    say, stated = Words(watch.settings.language), watch.settings.alarm.clips_per_day
+    say, stated = _words(watch), watch.settings.alarm.clips_per_day
     return say(
         "watching.outrun",
         machine=watch.machine_in(say),
@@ -130,6 +130,10 @@ def _sentence(watch: Watch, measured: float) -> str:
         claimed=rate(watch.rule.alarms_per_day),
         setting=f"{math.ceil(measured)}",
     )
+
+
+def _words(watch: Watch) -> Words:
+    return Words(watch.settings.language, watch.settings.known_machine_types)
 
 
 def _key(customer: str, asset_id: str) -> str:

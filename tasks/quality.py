@@ -124,6 +124,7 @@ def judge(
     not_normal: recording ids that an asset must not learn as normal, whatever the table says of them: they are judged
     like any other clip and count for no normal.
     progress: called with the number of clips checked since its last call.
+    machine_types: what a table may name; default: what the settings know.
     workers: threads that decode and measure; default: one a core, at most four. They change no result.
     keep: takes the standard form of every clip whose own signal is good, as soon as it is judged, from any thread.
         The clip may yet be quarantined for another reason. Of a package of bad input nothing is kept.
@@ -134,8 +135,9 @@ def judge(
     """
     settings = settings or OnboardSettings()
     known = known_normals or {}
-    types = load_machine_types() if machine_types is None else machine_types
-    name, table, problems = _read_table(archive, settings, machine_types)
+    own = machine_types or (settings.known_machine_types if settings.machine_types else None)
+    types = own or load_machine_types()
+    name, table, problems = _read_table(archive, settings, own)
     headers = table.attrs.pop("headers", {})
     clips = _clips(table, settings.standardize, types)
     problems += _match_files(clips, archive, name)

@@ -34,7 +34,7 @@ class Batch:
 
     def __init__(self, store: ObjectStore, watch: Watch, log: WatchLog) -> None:
         self._store, self._watch, self._log = store, watch, log
-        self._say = Words(watch.settings.language)
+        self._say = Words(watch.settings.language, watch.settings.known_machine_types)
         self._state, self._alarm_id = log.state, log.alarm_id
         self._names: dict[str, Known] = {}
         self._now = datetime.now(UTC)

@@ -11,6 +11,7 @@ may lead anywhere. What is passed over for such a reason is named with a remedy,
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -91,7 +92,10 @@ class RecorderFolder(Source):
 
 
 class StoreRecordings(Source):
-    """`recordings/<customer>/<asset>/…` of a store. Of a store in a folder no link is followed out of it."""
+    """`recordings/<customer>/<asset>/…` of a store. Of a store in a folder no link is followed out of it.
+
+    In a bucket a file appears once it is whole, and its time is when it was sent there.
+    """
 
     def __init__(self, store: ObjectStore, customer: str, asset_id: str) -> None:
         self._store, self._prefix = store, keys.recordings(customer, asset_id)
@@ -104,10 +108,11 @@ class StoreRecordings(Source):
     def list(self, pass_over: PassOver = pass_over_nothing) -> list[SeenFile]:
         folder = self._folder
         if folder is None:
-            return _in_order(self._find())
-        if folder.resolve() != folder:
+            found = self._find()
+        elif folder.resolve() != folder:
             raise InputError(f"{folder} is a link, which is not followed; watch the folder itself with --watch")
-        found = _walk(folder, pass_over) if folder.is_dir() else iter(())
+        else:
+            found = _walk(folder, pass_over) if folder.is_dir() else iter(())
         return _in_order(file for file in found if self._has_key(file, pass_over))
 
     def _has_key(self, file: SeenFile, pass_over: PassOver) -> bool:
@@ -120,13 +125,9 @@ class StoreRecordings(Source):
         return True
 
     def _find(self) -> Iterator[SeenFile]:
-        for key in self._store.list_keys(self._prefix):
+        for key, found in self._store.list_objects(self._prefix):
             name = key.removeprefix(self._prefix)
             if is_sound_name(name):
-                try:
-                    found = self._store.stat(key)
-                except StoreError:
-                    continue  # gone since it was listed
                 yield SeenFile(name, found.bytes, found.modified)
 
     def read(self, file: SeenFile, *, most: int) -> bytes | None:
@@ -134,11 +135,12 @@ class StoreRecordings(Source):
             return _read_listed(self._folder, file, most=most)
         key = f"{self._prefix}{file.name}"
         try:
-            return self._store.get(key)
+            data, found = self._store.get_with_stat(key, most=most + 1)
         except StoreError:
             if self._store.exists(key):
                 raise
             return None
+        return data if (found.bytes, found.modified) == (file.bytes, file.modified) else None
 
 
 def _walk(folder: Path, pass_over: PassOver) -> Iterator[SeenFile]:
@@ -218,9 +220,7 @@ class Settling:
         if self._first_seen is None:
             # At the first look only age can tell; later a recorder whose clock is off must not seem to be done.
             old = timedelta(seconds=self._settle_s)
-            self._first_seen = {
-                file: time_now - self._settle_s if abs(now - file.modified) >= old else time_now for file in there
-            }
+            self._first_seen = {file: -math.inf if abs(now - file.modified) >= old else time_now for file in there}
         else:
             self._first_seen = {file: self._first_seen.get(file, time_now) for file in there}
         seen = self._first_seen

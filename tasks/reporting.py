@@ -73,6 +73,7 @@ def _gather_page(
         clips = _choose_clips(shown, ledger, table, normals)
     return AssetPage(
         language=run.settings.language,
+        types=run.settings.known_machine_types,
         package_name=package.name,
         customer=run.customer,
         run_id=run.run_id,
@@ -219,6 +220,7 @@ def write_package_page(
     results = [calibrated.result for calibrated in assets]
     page = PackagePage(
         language=run.settings.language,
+        types=run.settings.known_machine_types,
         package=package,
         quality=quality,
         run_id=run.run_id,

@@ -24,6 +24,7 @@ from tasks.engine_names import engine_phrase
 from tasks.engines import Recipe, caveats_of, load_engine, new_engine
 from tasks.ledger import Role, clip_set, rows_of
 from tasks.library import source_clips
+from tasks.lineage import Lineage, lineage_key
 from tasks.logbook import note
 from tasks.normals import NormalScores, divide, read_normal_scores, save_normal_scores, score_normals
 from tasks.progress import track
@@ -70,7 +71,8 @@ def fit_engine(selection: Selection, engine: str, run: Run) -> Model:
         note(f"Fitted {engine_phrase(engine)} on {own} normals and {others} others")
         if parts.is_split:
             note(f"Held {len(held_out.recordings)} normals out to calibrate on")
-        _file_model(store, model.prefix, fitted, score_normals(fitted, learnt, held_out))
+        lineage = Lineage(customers=selection.source.customers if source is not None else ())
+        _file_model(store, model.prefix, fitted, score_normals(fitted, learnt, held_out), lineage)
     caveats = store.get_model(f"{model.prefix}/caveats.json", Caveats).root
     for caveat in caveats:
         note(f"Model {version}: {caveat}")
@@ -101,6 +103,7 @@ def model_version(recipe: Recipe, selection: Selection, normals: pd.DataFrame, n
         recipe.digest(),
         selection.source.version if learns_from_source(recipe) else "",
         run.settings.standardize.digest(),
+        str(run.settings.sample_rate_of(selection.asset.machine_type)),
         run.settings.alarm.calibration_digest(),
         str(run.settings.seed),
         run.code_version,
@@ -117,8 +120,9 @@ def _conditions(row: Any, recipe: Recipe) -> str:
     return "|".join("" if pd.isna(value) else str(value) for value in values)
 
 
-def _file_model(store: ObjectStore, prefix: str, fitted: Engine, normal_scores: NormalScores) -> None:
-    """The outermost `engine.json` last: a model folder without it was cut off and is written again.
+def _file_model(store: ObjectStore, prefix: str, fitted: Engine, normal_scores: NormalScores, lineage: Lineage) -> None:
+    """First whose recordings it learnt from, so that no part of it lies there without; the outermost `engine.json`
+    last: a model folder without it was cut off and is written again.
 
     Where another run filed the model meanwhile, that one stands.
     """
@@ -127,6 +131,7 @@ def _file_model(store: ObjectStore, prefix: str, fitted: Engine, normal_scores: 
         if store.exists(card):
             return
         folder = Path(name)
+        store.put_model(lineage_key(prefix), lineage)
         fitted.save(folder)
         save_normal_scores(normal_scores, folder)
         store.put_model(f"{prefix}/caveats.json", Caveats(caveats_of(fitted)))

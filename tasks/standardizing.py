@@ -12,7 +12,6 @@ from collections.abc import Hashable, Mapping
 import pandas as pd
 from prefect import task
 
-from schemas.machine_types import load_machine_types
 from schemas.references import Asset, Dataset, Package, QualityReport, Run
 from tasks import keys, ledger
 from tasks.corrections import standing_corrections
@@ -42,7 +41,10 @@ class FiledPackage(QualityReport):
 def filed_by(run: Run) -> str:
     """Changes when the gate or the standard form would come out differently."""
     settings = run.settings
-    return digest(settings.archive.digest(), settings.qa.digest(), settings.standardize.digest(), run.code_version)
+    own_types = [kind.digest() for kind in settings.machine_types]
+    return digest(
+        settings.archive.digest(), settings.qa.digest(), settings.standardize.digest(), run.code_version, *own_types
+    )
 
 
 def find_filed(store: ObjectStore, package: Package, run: Run) -> FiledPackage | None:
@@ -180,8 +182,7 @@ def _standardize_again(
 
 
 def _sample_rates(run: Run) -> dict[str, int]:
-    default = run.settings.standardize.sample_rate
-    return {name: kind.sample_rate or default for name, kind in load_machine_types().items()}
+    return {name: run.settings.sample_rate_of(name) for name in run.settings.known_machine_types}
 
 
 def _describe_segment(row: Mapping[Hashable, object], segment: Segment) -> dict[str, object]:

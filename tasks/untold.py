@@ -74,5 +74,5 @@ def _untold(
 
 def link_maker(store: ObjectStore) -> Callable[[str], str]:
     """Gives the address of an object: below `ALP_LINK_BASE` where that is set, else as the store has it."""
-    base = (Environment().link_base or store.url).rstrip("/")
-    return lambda key: f"{base}/{key}"
+    base = Environment().link_base
+    return store.uri if base is None else lambda key: f"{base.rstrip('/')}/{key}"

@@ -39,7 +39,7 @@ from engines.alarm import AlarmState
 from schemas.errors import StoreError
 from tasks import keys
 from tasks.plain_text import printable
-from tasks.store import ObjectStore
+from tasks.store import ObjectStore, frame_bytes
 
 PART_ROWS = 2000
 """Rows of a part: at a clip a minute a day and a half, written anew in some 20 ms."""
@@ -166,9 +166,10 @@ class WatchLog:
     def _is_of_reign(self, key: str) -> bool:
         return _version_of(key) == self.version and _number_of(key) >= self._first
 
-    def _find_last_part(self) -> tuple[str, bytes] | None:
+    def _find_last_part(self) -> tuple[str, str] | None:
+        """Its key and the version of it that lies there."""
         parts = part_keys(self._store, self._customer, self._asset_id)
-        return (parts[-1], self._store.get(parts[-1])) if parts else None
+        return (parts[-1], self._store.stat(parts[-1]).etag) if parts else None
 
     def _take_in(self, rows: pd.DataFrame, *, reigns: bool) -> None:
         if rows.empty:
@@ -229,7 +230,13 @@ class WatchLog:
             yield
 
     def file_rows(self, rows: Sequence[Row]) -> None:
-        """File a batch, whole or not at all; call it inside `locked`. The last row carries the state."""
+        """File a batch, whole or not at all; call it inside `locked`. The last row carries the state.
+
+        Raises
+        ------
+        ConflictError
+            Somebody else has filed rows since: the lock was lost.
+        """
         assert rows[-1].alarm_state is not None
         fresh = as_frame(rows)
         number, before = 1, None
@@ -242,8 +249,8 @@ class WatchLog:
             fresh = pd.concat([before, fresh], ignore_index=True)
             fresh.loc[fresh.index[:-1], "alarm_state"] = pd.NA
         key = self._key(f"{self.version}/{number:06d}.parquet")
-        self._store.put_frame(key, fresh)
-        self._last_part = (key, self._store.get(key))
+        expected = None if before is None or self._last_part is None else self._last_part[1]
+        self._last_part = (key, self._store.replace(key, frame_bytes(fresh), expected=expected))
         self._take_in(as_frame(rows), reigns=True)
 
     def note_files(self, files: Iterable[SeenFile]) -> None:

@@ -99,12 +99,15 @@ class Watcher:
 
         Raises
         ------
-        StoreError
-            The store cannot be read or written; whoever looks again goes on where this stopped.
+        EnvironmentFault
+            The store cannot be read or written, or the engine not be loaded; whoever looks again goes on where this
+            stopped.
         """
         self._catch_up()
         self._follow_champion()
         found = self._find()
+        if found:
+            self.watch.wake()
         for start in range(0, len(found), BATCH):
             if should_stop():
                 break

@@ -197,7 +197,7 @@ def _opened(source: str, environment: Environment) -> Iterator[tuple[Path, str]]
         if not _holds_any(store, prefix):
             raise UsageError(f"{source!r} is neither a folder here nor a prefix of {store.url} nor {HUB!r}")
         with store.local_folder(prefix) as folder:
-            yield folder, f"{store.url}/{prefix}"
+            yield folder, store.uri(prefix)
 
 
 def _holds_any(store: ObjectStore, prefix: str) -> bool:

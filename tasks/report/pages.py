@@ -23,6 +23,7 @@ from engines.base import AnomalyMap
 from engines.calibration import Threshold
 from engines.grading import Grade
 from engines.metrics import AssetMetrics
+from schemas.machine_types import MachineTypes
 from schemas.problems import Problem, Severity
 from schemas.references import AssetIntake, AssetResult, Package, QualityReport, Selection, Statement
 from schemas.settings import AlarmPolicy, Kpi, Language
@@ -81,7 +82,8 @@ class AssetPage:
     (recorded_at, the condition columns, anomaly_type); `intake` and `faults` what this package brought for this asset
     and what was wrong with it; `caveats` those of the model; `noise_recordings` of the place without the machine, and
     `indistinct` why they do not tell whether it is off; `least_normals` an engine must learn from at least;
-    `longest_s` of the normals, which the stated rate of false alarms stands on.
+    `longest_s` of the normals, which the stated rate of false alarms stands on; `types` the machine types the customer
+    knows, None: the built-in ones.
     """
 
     language: Language
@@ -110,6 +112,7 @@ class AssetPage:
     least_normals: int = 3
     longest_s: float | None = None
     caveats: Sequence[str] = ()
+    types: MachineTypes | None = None
     package_link: str = "../report.html"
     fleet_link: str | None = None
 
@@ -130,25 +133,26 @@ class PackagePage:
     versions: dict[str, str]
     quality_table: pd.DataFrame
     statements: Sequence[Statement] = ()
+    types: MachineTypes | None = None
     concluded: Sequence[Conclusion | None] = ()
     prefect_run_id: str | None = None
 
 
 def render_asset_page(page: AssetPage) -> str:
     """The page of one asset as HTML."""
-    say = Words(page.language)
+    say = Words(page.language, page.types)
     return _render("asset.html.j2", page=page, say=say, language=page.language, **asset_view.describe(page, say))
 
 
 def render_package_page(page: PackagePage) -> str:
     """The page of a package as HTML."""
-    say = Words(page.language)
+    say = Words(page.language, page.types)
     return _render("package.html.j2", page=page, say=say, language=page.language, **package_view.describe(page, say))
 
 
 def render_fleet_page(fleet: Fleet, *, language: Language) -> str:
     """The page of all machines of a customer as HTML."""
-    say = Words(language)
+    say = Words(language, fleet.types)
     return _render("fleet.html.j2", fleet=fleet, say=say, language=language, **fleet_view.describe(fleet, say))
 
 

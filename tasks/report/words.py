@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from schemas.machine_types import load_machine_types
+from schemas.machine_types import MachineTypes, load_machine_types
 from schemas.metadata import CONDITION_COLUMNS
 from schemas.problems import Problem
 from schemas.reasons import REASONS, SYSTEM_REASONS
@@ -55,10 +55,12 @@ class Words:
     """The texts of one language.
 
     Called with a key and facts it gives the sentence; a text with `one` and `other` forms chooses by the fact `n`.
+    types: what machine types are called, where a customer has types of its own.
     """
 
-    def __init__(self, language: Language) -> None:
+    def __init__(self, language: Language, types: MachineTypes | None = None) -> None:
         self.language = language
+        self._types = types or load_machine_types()
         self._texts = _load()["texts"]
 
     def __call__(self, key: str, /, **facts: object) -> str:
@@ -153,13 +155,13 @@ class Words:
 
     def _choice(self, value: str) -> str:
         """A value of the form, its name in the page's language first: `팬(fan)`."""
-        kind = load_machine_types().get(value)
+        kind = self._types.get(value)
         name = getattr(kind, self.language, None)
         return f"{name}({value})" if name else self.translate(value).text
 
     def machine(self, machine_type: str, section_id: str) -> str:
         """An asset by its type's name in the page's language and its section: `compressor 00`, `압축기 00`."""
-        kind = load_machine_types().get(machine_type)
+        kind = self._types.get(machine_type)
         name = getattr(kind, self.language, None) or machine_type
         return f"{name} {section_id}"
 

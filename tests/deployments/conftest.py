@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from engines.toy.plan import ToyPlan
 from tasks.toy import write_toy_package
@@ -16,6 +17,13 @@ from tasks.toy import write_toy_package
 ROOT = Path(__file__).resolve().parents[2]
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_server() -> Iterator[None]:
+    """No Prefect server is configured but what a test starts, also where flow tests ran before in this process."""
+    with temporary_settings(updates={PREFECT_API_URL: None}):
+        yield
 
 
 @pytest.fixture(scope="session")

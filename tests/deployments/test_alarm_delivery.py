@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import socketserver
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,9 +16,7 @@ from typing import Any, ClassVar
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 from prefect.client.orchestration import get_client
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import tasks.monitor_steps
 from deployments.delivery import _action, connect, disconnect, email_block, send_test, slack_block, ways, webhook_block
@@ -33,55 +25,17 @@ from schemas.errors import EnvironmentFault, InputError, UsageError
 from tasks.alarms import describe_happening, read_alarms
 from tasks.events import Happening, tell_server
 from tasks.store import FolderStore
+from tests.deployments.prefect_rig import await_true, free_port, prefect_server
 from tests.tasks.watching_rig import ASSET, CUSTOMER, LOUD, make_watch, sound, write
 
 SECRET = "T0ken-that-nobody-may-see"
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a Prefect server of its own; the automations of this module live on it."""
-    home, port = tmp_path_factory.mktemp("server"), free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        await_true(lambda: is_healthy(url), seconds=180, what=f"the server; see {home / 'log.txt'}")
-        with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "ERROR"}):
-            yield url
-        # Else these threads go on talking to a server that is gone, with the events of whichever tests come next.
-        for worker in (APILogWorker, EventsWorker):
-            worker.drain_all(timeout=60, at_exit=False)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def is_healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def await_true(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.2)
+    with prefect_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
 class Receiver:
@@ -149,7 +103,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     """A store whose champion hears loudness."""
     shelf = FolderStore(tmp_path / "store")
     watch = make_watch(shelf)
-    monkeypatch.setattr(tasks.monitor_steps, "load_watch", lambda *_: watch)
+    monkeypatch.setattr(tasks.monitor_steps, "find_watch", lambda *_: watch)
     return shelf
 
 

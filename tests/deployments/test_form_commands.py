@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from deployments import cli
+from schemas.errors import UsageError
 from tests.korean import english_in
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -45,6 +47,29 @@ def test_a_type_of_one_s_own_gets_a_form(alp: Alp, tmp_path: Path) -> None:
     unknown = alp("form", "mixer", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "--types FILE" in unknown.stderr
+
+
+def test_a_known_customer_s_types_get_forms_in_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALP_CUSTOMERS", str(tmp_path))
+    (tmp_path / "acme.yaml").write_text(
+        "name: acme\nlanguage: ko\nmachine_types: {fan: , mixer: {en: mixer, ko: 믹서}}\n", encoding="utf-8"
+    )
+
+    def write(*arguments: str) -> dict[str, object]:
+        done = CliRunner().invoke(cli.app, ["form", *arguments, "--json"], catch_exceptions=False)
+        return dict(json.loads(done.stdout))
+
+    out = str(tmp_path / "form.html")
+    assert write("--customer", "acme", "--out", out) == {
+        "form": out,
+        "machine_types": ["fan", "mixer"],
+        "language": "ko",
+    }
+    assert "믹서" in (tmp_path / "form.html").read_text(encoding="utf-8")
+    named = write("믹서", "--customer", "acme", "--lang", "en", "--out", out, "--overwrite")
+    assert (named["machine_types"], named["language"]) == (["mixer"], "en")
+    with pytest.raises(UsageError, match="no such file describes customer acmi; did you mean acme"):
+        write("--customer", "acmi")
 
 
 def test_everything_is_said_in_korean_when_asked(alp: Alp, recordings: Path, tmp_path: Path) -> None:

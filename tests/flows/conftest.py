@@ -13,6 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from engines.toy.plan import ToyPlan
 from schemas.settings import OnboardSettings
+from tasks.expectations import Statements
 from tasks.toy import write_toy_package
 
 Row = dict[str, str]
@@ -33,6 +34,14 @@ def settings() -> OnboardSettings:
     return OnboardSettings(encoder="logmel")
 
 
+@pytest.fixture(scope="module")
+def no_data_docs() -> Iterator[None]:
+    """Leaves the statements of Great Expectations out: they take longer than all else that a small package needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.expectations.state_quality", lambda *_: Statements(outcomes=(), page=""))
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two machines with the fewest clips a toy package has."""
@@ -41,12 +50,11 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def edited(toy_folder: Path, tmp_path: Path) -> Callable[[str, Edit], Path]:
-    """Makes a package of the toy's recordings whose table was edited; recordings no row names are left out."""
+@pytest.fixture(scope="session")
+def edit_into(toy_folder: Path) -> Callable[[Path, Edit], Path]:
+    """Writes a package of the toy's recordings whose table was edited; recordings no row names are left out."""
 
-    def make(name: str, edit: Edit) -> Path:
-        folder = tmp_path / name
+    def write(folder: Path, edit: Edit) -> Path:
         (folder / "audio").mkdir(parents=True)
         with (toy_folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
             rows = edit(list(csv.DictReader(file)))
@@ -60,4 +68,10 @@ def edited(toy_folder: Path, tmp_path: Path) -> Callable[[str, Edit], Path]:
                 shutil.copyfile(source, folder / row["relative_path"])
         return folder
 
-    return make
+    return write
+
+
+@pytest.fixture
+def edited(edit_into: Callable[[Path, Edit], Path], tmp_path: Path) -> Callable[[str, Edit], Path]:
+    """Makes such a package in the test's own folder."""
+    return lambda name, edit: edit_into(tmp_path / name, edit)

@@ -41,7 +41,7 @@ def run(source: Path, store: FolderStore, settings: OnboardSettings, *, dry_run:
 
 
 def outputs(store: FolderStore) -> dict[str, bytes]:
-    """Every object of the store, a manifest without what differs from run to run."""
+    """Every object of the store, without what differs from run to run."""
     found = {key: store.get(key) for key in store.list_keys()}
     for key, data in found.items():
         if key.endswith("manifest.json"):
@@ -49,6 +49,8 @@ def outputs(store: FolderStore) -> dict[str, bytes]:
             document["result"]["reused"] = []
             document["run"]["store"] = ""
             found[key] = json.dumps(document).encode()
+        elif key.endswith("succession.json"):
+            found[key] = json.dumps([change | {"at": ""} for change in json.loads(data)["changes"]]).encode()
     return found
 
 
@@ -346,7 +348,9 @@ def test_a_run_whose_outputs_were_deleted_is_done_again(
     for key in [f"runs/acme/{first.run_id}/fan-00/scores.csv", "assets/acme/fan-00/champion.json"]:
         store.delete(key)
     assert "report" not in run(package, store, settings).reused
-    assert outputs(store) == before
+    after, history = outputs(store), "assets/acme/fan-00/succession.json"
+    assert len(json.loads(after.pop(history))) == len(json.loads(before.pop(history))) + 1, "it was crowned again"
+    assert after == before
 
 
 def test_an_asset_that_was_refused_is_filed_once_another_package_brought_what_was_missing(

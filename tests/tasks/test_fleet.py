@@ -13,6 +13,7 @@ import pytest
 import tasks.watch_log
 from engines.alarm import AlarmState, RecentClip
 from schemas.errors import InputError, StoreError, UsageError
+from schemas.machine_types import MachineType, with_own_types
 from tasks import keys
 from tasks.alarms import alarm_stamp
 from tasks.covering import Cause, Coverage
@@ -322,6 +323,20 @@ def test_a_page_that_is_refreshed_keeps_its_language(
     for _ in range(2):
         refresh_fleet_page(store, CUSTOMER, otherwise="ko")
     assert f'<html lang="{before or "ko"}">'.encode() in store.get(keys.fleet(CUSTOMER))
+
+
+def test_a_machine_of_the_customer_s_own_type_is_called_as_the_customer_calls_it(
+    store: FolderStore, make_asset_page: Any, onboard: Any
+) -> None:
+    mixer = MachineType(id="fan", en="mixer", ko="믹서")
+    onboard(store, make_asset_page(types=with_own_types([mixer])))
+    fleet = file_fleet_page(store, CUSTOMER, language="ko")
+    assert fleet.machines[0].machine_type == "fan"
+    assert "믹서 00" in store.get(keys.fleet(CUSTOMER)).decode()
+    onboard(store, make_asset_page())
+    assert "믹서" not in str(file_fleet_page(store, CUSTOMER, language="ko")), (
+        "a built-in type needs no name of its own"
+    )
 
 
 def test_a_champion_that_takes_over_an_alarm_is_shown_as_the_monitor_takes_it(

@@ -11,7 +11,7 @@ from schemas.errors import InputError, PackageError
 from schemas.settings import ArchiveLimits, OnboardSettings
 from tasks.intake import receive_package
 from tasks.packages import open_package
-from tasks.store import FolderStore
+from tasks.store import FolderStore, open_store
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_nothing_at_all_is_refused_and_leaves_nothing(tmp_path: Path, store: Fol
     with pytest.raises(InputError, match="there is no such file"):
         receive_package.fn(str(tmp_path / "p.zip"), "acme", store.url, OnboardSettings())
     assert list(store.list_keys()) == []
+
+
+def test_what_lies_in_a_bucket_is_called_by_its_key_there(s3_url: str) -> None:
+    bucket = open_store(s3_url)
+    bucket.put("inbox/acme/4월.zip", b"no zip")
+    with pytest.raises(PackageError, match=r"^inbox/acme/4월\.zip: ") as caught:
+        receive_package.fn("inbox/acme/4월.zip", "acme", bucket.url, OnboardSettings())
+    assert [problem.file for problem in caught.value.problems] == ["4월.zip"]
 
 
 def test_what_was_refused_of_a_folder_is_refused_of_what_was_kept(tmp_path: Path, store: FolderStore) -> None:

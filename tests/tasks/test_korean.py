@@ -17,6 +17,7 @@ from schemas.reasons import REASONS, SYSTEM_REASONS, reason, system_reason
 from schemas.rules import report
 from schemas.settings import QaLimits
 from tasks.report.words import Words, _load, fill, recover_facts
+from tasks.s3_errors import REMEDIES as S3_REMEDIES
 from tests.korean import english_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,8 @@ KOREAN = Words("ko")
 RAISING = (
     *("schemas/machine_types.py", "tasks/packages.py", "tasks/packing.py", "tasks/new_files.py", "tasks/intake.py"),
     *("tasks/store.py", "tasks/keys.py", "tasks/forms/content.py", "tasks/forms/form_file.py"),
+    *("tasks/object_store.py", "tasks/folder_store.py", "tasks/s3_address.py", "tasks/s3_errors.py"),
+    *("tasks/s3_bucket.py", "tasks/s3_store.py", "tasks/s3_lease.py", "tasks/s3_erasing.py"),
     *("deployments/form_commands.py", "deployments/onboarding.py", "deployments/cli.py"),
 )
 """Whose errors a plant can meet with `alp form`, `pack`, `check` and `onboard`."""
@@ -99,6 +102,18 @@ def template_of(node: ast.expr) -> str | None:
     names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
     assert names & set(WRITTEN_BY_PROBLEMS), ast.unparse(node)
     return None
+
+
+@pytest.mark.parametrize("code", S3_REMEDIES)
+def test_what_an_s3_server_refuses_is_told_in_korean_to_its_end(code: str) -> None:
+    why, remedy = S3_REMEDIES[code]
+    url = "s3://bucket?endpoint=http://host:9000"
+    said = KOREAN.translate(
+        f"writing raw/a.zip failed at http://host:9000, bucket bucket: {why}; {remedy.format(url=url)}"
+    )
+    allowed = (url, "http://host:9000", "bucket", "region", "store init", "NTP")
+    credentials = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    assert (said.language, english_in(said.text, *allowed, *credentials)) == ("ko", [])
 
 
 @pytest.mark.parametrize(("place", "sentence"), list(raised()))

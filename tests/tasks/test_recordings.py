@@ -224,3 +224,13 @@ def test_at_the_first_look_a_file_that_is_old_enough_is_written() -> None:
     settling = Settling(patience=3, settle_s=10, clock=Clock())
     fresh = SeenFile("b.wav", 1, NOW - timedelta(seconds=9))
     assert settling.take_settled([grown(1), fresh], now=NOW) == [grown(1)]
+
+
+@pytest.mark.parametrize("settle_s", [1e-6, 0.1, 10.0])
+def test_what_is_old_enough_is_settled_at_the_first_look_whatever_the_clock_reads(settle_s: float) -> None:
+    """A clock that counts from long ago is coarser than what is taken from it."""
+    now = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+    file = SeenFile("1.wav", 1, now - timedelta(hours=1))
+    for step in range(200):
+        settling = Settling(patience=None, settle_s=settle_s, clock=lambda step=step: 69_000.0 + step / 7)  # type: ignore[misc]
+        assert settling.take_settled([file], now=now) == [file]

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+import tasks.monitor_steps
 import tasks.raising
 import tasks.watch_log
 import tasks.watching
-from schemas.errors import EnvironmentFault
+from schemas.errors import EnvironmentFault, WeightsError
 from schemas.settings import AlarmPolicy
 from tasks import keys
 from tasks.alarms import describe_happening, read_alarms, read_standing
 from tasks.drifting import read_drift
 from tasks.events import Happening
 from tasks.hearing import Ear, Heard
+from tasks.monitor_steps import show_judged
 from tasks.monitoring import Judgement, Watch
 from tasks.recordings import RecorderFolder, Source, StoreRecordings
 from tasks.store import FolderStore
@@ -844,3 +847,55 @@ def test_rows_read_back_as_they_were_filed(store: FolderStore, recorder: Path) -
     assert rows["score"].isna().tolist() == [False, True]
     assert rows["exceeded"].tolist() == [False, pd.NA]
     assert rows["alarm_state"].isna().tolist() == [True, False]
+
+
+def test_a_pass_that_finds_nothing_new_loads_no_model(store: FolderStore, recorder: Path) -> None:
+    watch = make_watch(store)
+    opened: list[str] = []
+
+    def open_engine() -> Any:
+        opened.append("engine")
+        return watch.engine
+
+    def one_pass() -> Watcher:
+        again = replace(watch, open_engine=open_engine)
+        watching = Watcher(store, again, RecorderFolder(recorder), patience=None, settle_s=AT_ONCE_S, tell=None)
+        watching.look()
+        return watching
+
+    one_pass()
+    assert opened == []
+    write(recorder, "1.wav", sound(1))
+    assert (one_pass().tally.judged, opened) == (1, ["engine"])
+    one_pass()
+    assert opened == ["engine"]
+
+
+def test_a_model_that_cannot_be_loaded_is_the_pass_s_fault_and_no_recording_s(
+    store: FolderStore, recorder: Path
+) -> None:
+    def refuse() -> Any:
+        raise WeightsError("its encoder's weights are not here; fetch them")
+
+    broken = replace(make_watch(store), open_engine=refuse)
+    write(recorder, "1.wav", sound(1))
+    watching = Watcher(store, broken, RecorderFolder(recorder), patience=None, settle_s=AT_ONCE_S, tell=None)
+    with pytest.raises(WeightsError, match="fetch them"):
+        watching.look()
+    assert read_rows(store, CUSTOMER, ASSET).empty
+    mended = Watcher(store, make_watch(store), RecorderFolder(recorder), patience=None, settle_s=AT_ONCE_S, tell=None)
+    mended.look()
+    assert mended.tally.judged == 1
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_table_is_shown_where_there_is_something_new_to_show(
+    store: FolderStore, recorder: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    tables: list[Any] = []
+    monkeypatch.setattr(tasks.monitor_steps, "create_table_artifact", lambda **said: tables.append(said["table"]))
+    write(recorder, "1.wav", sound(1))
+    watching = watcher(store, recorder)
+    watching.look()
+    show_judged.fn(watching.watched.model_copy(update={"changed": changed}), store.url)
+    assert [len(table) for table in tables] == ([1] if changed else [])

@@ -63,7 +63,7 @@ def make_watch(store: ObjectStore, policy: AlarmPolicy | None = None, *, version
         asset_id=ASSET,
         ear=Ear("fan", "00", "microphone", 16_000, OnboardSettings(alarm=policy)),
         champion=champion,
-        engine=engine,
+        open_engine=lambda: engine,
         normal_scores=normals,
         threshold=threshold,
         rule=choose_alarm_rule(normals, policy, threshold, method="leave_one_out"),
