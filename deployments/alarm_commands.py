@@ -181,8 +181,8 @@ def _require_server() -> None:
 
     if server_url() is None:
         raise EnvironmentFault(
-            "no Prefect server is configured, and automations live on one that stays: start it with `prefect server"
-            " start` and set PREFECT_API_URL, such as http://127.0.0.1:4200/api"
+            "no Prefect server is configured, and automations live on one that stays: `alp up` starts one here with all"
+            " it needs; or set PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
         )
 
 

@@ -20,6 +20,10 @@ champion_app = typer.Typer(help="See which models judged a machine, crown one, o
 AssetName = Annotated[
     str, typer.Argument(metavar="ASSET", help="Machine type and section, such as fan-00.", show_default=False)
 ]
+AnyAsset = Annotated[
+    str | None,
+    typer.Argument(metavar="[ASSET]", help="Machine type and section; every machine if left out.", show_default=False),
+]
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", help="A model of the asset, or how its version begins.", show_default=False)
 ]
@@ -29,11 +33,14 @@ Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept in t
 
 @champion_app.command("list")
 def list_models(
-    asset: AssetName, customer: Customer = "local", store: StoreUrl = None, as_json: AsJson = False
+    asset: AnyAsset = None, customer: Customer = "local", store: StoreUrl = None, as_json: AsJson = False
 ) -> None:
-    """Every model that was champion of the asset or was refused, in order, with the reason."""
+    """Who judges each machine; of one machine every model that was champion or was refused, in order, and why."""
     from tasks.champions import find_champion, missing_parts, read_succession
 
+    if asset is None:
+        _list_champions(customer, store, as_json=as_json)
+        return
     shelf, name = _find(store, customer, asset)
     champion, history = find_champion(shelf, customer, name), read_succession(shelf, customer, name)
     versions = dict.fromkeys(change.version for change in history.changes)
@@ -51,6 +58,25 @@ def list_models(
         )
         return
     _print_history(name, customer, champion, history, whole)
+
+
+def _list_champions(customer: str, store: str | None, *, as_json: bool) -> None:
+    """Print each machine of a customer with its champion."""
+    from tasks import keys
+    from tasks.champions import find_champion
+    from tasks.ledger import asset_ids
+    from tasks.store import open_store
+
+    shelf = open_store(store or Environment().store)
+    champions = {name: find_champion(shelf, customer, name) for name in asset_ids(shelf, keys.check_customer(customer))}
+    if as_json:
+        said = {name: None if who is None else who.model_dump(mode="json") for name, who in champions.items()}
+        _print_json({"customer": customer, "champions": said})
+        return
+    if not champions:
+        _say(f"{customer} has no machine yet in {shelf.url}: onboard a package of it")
+    for name, who in champions.items():
+        _say(f"{name}: {'no champion yet' if who is None else _describe(who)}")
 
 
 @champion_app.command()

@@ -54,7 +54,14 @@ def deploy(
     elif dry_run:
         _say("Nothing was changed: this was a dry run", "dim")
     elif plan.changes:
-        _say(f"Done. Who runs them: prefect worker start --pool {pool}", "dim")
+        _say(f"Done. {_who_runs_them(plan, pool)}", "dim")
+
+
+def _who_runs_them(plan: Plan, pool: str) -> str:
+    if not plan.workers:
+        return f"No worker is there to run them: prefect worker start --pool {pool}"
+    named = ", ".join(plan.workers[:3]) + (f" and {len(plan.workers) - 3} more" if len(plan.workers) > 3 else "")
+    return f"Worker {named} runs them" if len(plan.workers) == 1 else f"Workers {named} run them"
 
 
 def _print_plan(plan: Plan, pool: str) -> None:

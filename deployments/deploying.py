@@ -24,6 +24,7 @@ from deployments.registering import (
     differences,
     has_pool,
     make_pool,
+    workers_of,
     write_deployment,
 )
 from deployments.retraining import Watch
@@ -76,6 +77,8 @@ class Plan:
     policy: GrowthPolicy | None = None
     pool: str | None = None
     """The work pool to be made; None where it is there."""
+    workers: tuple[str, ...] = ()
+    """Who would run it: workers of the pool that the server has heard of lately."""
     deployments_to_remove: list[UUID] = field(default_factory=list)
     automations_to_remove: list[UUID] = field(default_factory=list)
 
@@ -173,6 +176,8 @@ def _plan(
         *(retrainings.wanted_of(kind, shelf.url, when, pool=pool) for kind in types),
     ]
     plan = Plan(pool=None if has_pool(client, pool) else pool)
+    if plan.pool is None:
+        plan.workers = workers_of(client, pool)
     there = all_deployments(client)
     _plan_deployments(plan, wanted, there)
     watches = [retrainings.watch_of(kind, when) for kind in types]

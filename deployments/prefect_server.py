@@ -33,8 +33,8 @@ def connect_server(needed: str) -> Iterator[SyncPrefectClient]:
     url = server_url()
     if url is None:
         raise EnvironmentFault(
-            f"no Prefect server is configured, and {needed}: start it with `prefect server"
-            " start` and set PREFECT_API_URL, such as http://127.0.0.1:4200/api"
+            f"no Prefect server is configured, and {needed}: `alp up` starts one here with all it needs; or set"
+            " PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
         )
     check_server(url)
     try:

@@ -147,6 +147,14 @@ def has_pool(client: SyncPrefectClient, name: str) -> bool:
     return True
 
 
+def workers_of(client: SyncPrefectClient, pool: str) -> tuple[str, ...]:
+    """Names of the pool's workers that the server has heard of lately, sorted."""
+    online = {"workers": {"status": {"any_": ["ONLINE"]}}}
+    answer = client.request("POST", f"/work_pools/{pool}/workers/filter", json=online)
+    answer.raise_for_status()
+    return tuple(sorted(each["name"] for each in answer.json()))
+
+
 def make_pool(client: SyncPrefectClient, name: str) -> None:
     """Make a pool whose workers run flows as processes of their own machine."""
     from prefect.client.schemas.actions import WorkPoolCreate

@@ -229,12 +229,22 @@ def last_comparison(store: ObjectStore, history: Succession) -> Comparison | Non
 def settled_already(bout: Bout, challenger: Model) -> Outcome | None:
     """How it ends where nothing is to be compared: the same model again, or one that an operator took back."""
     if challenger.version == bout.champion.version:
+        _leave_nothing(bout)
         return _outcome(bout, None, "as it was", "the data make the same model again")
     store, asset = open_store(bout.run.store), bout.asset
     held = read_succession(store, asset.customer, asset.asset_id).held_by(challenger.version)
     if held is None or held.by != "rollback" or _why_it_must_go(store, bout) is not None:
         return None
+    _leave_nothing(bout)
     return _outcome(bout, challenger, "held", _how_held(asset, challenger, held.sentence))
+
+
+def _leave_nothing(bout: Bout) -> None:
+    """Delete what a run wrote that comes to no result: the champion is the model, and its own run has the page."""
+    store = open_store(bout.run.store)
+    if not store.exists(manifest_key(bout.run)):
+        for key in list(store.list_keys(keys.run(bout.run.customer, bout.run.run_id, ""))):
+            store.delete(key)
 
 
 def _how_held(asset: Asset, challenger: Model, sentence: str) -> str:

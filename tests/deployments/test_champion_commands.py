@@ -78,6 +78,13 @@ def test_a_champion_is_taken_back_and_promoted_again_and_the_history_says_so(sto
     assert (shown["champion"]["previous"], shown["comparison"]) == (FIRST, None)
 
 
+def test_every_machine_of_a_customer_is_listed_with_who_judges_it(store: FolderStore) -> None:
+    judge = find_champion(store, *PUMP)
+    assert judge is not None
+    assert document(store, "list") == {"customer": "acme", "champions": {"pump-00": judge.model_dump(mode="json")}}
+    assert said(store, "list") == f"pump-00: engine A (logmel), model {judge.version}\n"
+
+
 def test_what_cannot_judge_is_refused_and_the_champion_stays(store: FolderStore, tmp_path: Path) -> None:
     copy = FolderStore(Path(shutil.copytree(store.root, tmp_path / "s")))
     copy.delete(keys.asset(*PUMP, "succession.json"))

@@ -130,6 +130,15 @@ def test_a_change_is_shown_from_before_to_after_and_only_it_is_made(store: Folde
     assert schedule.schedule.cron == "0 6 * * mon"
 
 
+def test_who_is_there_to_run_them_is_named(store: FolderStore) -> None:
+    run(store, ACME)
+    assert run(store, ACME).workers == ()
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", f"/work_pools/{POOL}/workers/heartbeat", json={"name": "hall-3"})
+        answer.raise_for_status()
+    assert run(store, ACME).workers == ("hall-3",)
+
+
 def test_a_dry_run_shows_the_same_and_changes_nothing(store: FolderStore) -> None:
     shared = ACME | {"share_source": True}
     planned = run(store, shared, dry_run=True)

@@ -214,9 +214,10 @@ def test_nobody_learns_twice_and_what_was_learnt_from_is_not_due_again(
     rest = run(store, only_if_due=True)
     assert (rest.name, rest.result().outcomes) == ("NotDue", ())
     assert "a retraining is not due" in str(rest.message)
-    before = history(store)
+    before, runs = history(store), list(store.list_keys("runs/"))
     again = run(store)
     assert {each.became for each in again.result().outcomes} == {"as it was"}
+    assert list(store.list_keys("runs/")) == runs, "half a run is left"
     assert (champion(store), history(store)) == (champion(promoted[0]), before)
 
 
