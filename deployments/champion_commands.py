@@ -74,7 +74,9 @@ def _list_champions(customer: str, store: str | None, *, as_json: bool) -> None:
         _print_json({"customer": customer, "champions": said})
         return
     if not champions:
-        _say(f"{customer} has no machine yet in {shelf.url}: onboard a package of it")
+        others = sorted({key.split("/")[1] for key in shelf.list_keys("assets/")})
+        whose = f"; machines there are of {', '.join(others[:10])}: name one with --customer" if others else ""
+        raise InputError(f"{customer} has no machine yet in {shelf.url}{whose or ': onboard a package of it'}")
     for name, who in champions.items():
         _say(f"{name}: {'no champion yet' if who is None else _describe(who)}")
 
@@ -183,11 +185,13 @@ def _print_history(
 ) -> None:
     now = "no champion yet" if champion is None else _describe(champion)
     _say(f"{asset} of {customer}: {now}", "bold")
+    crowned = None if champion is None else history.last_of(champion.version)
     for change in history.changes:
-        mark = "*" if champion is not None and change.crowned and change.version == champion.version else " "
+        mark = "*" if change is crowned else " "
         gone = "" if whole[change.version] else " (its files are gone)"
         did = {"onboard": "onboarded", "retrain": "retrained", "promote": "promoted", "rollback": "back by rollback"}
-        became = did[change.by] if change.crowned else "refused"
+        not_crowned = "deleted" if change.by == "purge" else "refused"
+        became = did[change.by] if change.crowned else not_crowned
         _say(f"{mark} {change.at:%Y-%m-%d %H:%M} {change.version} {became}{gone}: {change.reason}")
     for version in (each for each in whole if history.held_by(each) is not None):
         _say(f"  {version} is held: `alp champion promote {asset} {version} --customer {customer}` crowns it", "dim")

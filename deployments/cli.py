@@ -29,6 +29,7 @@ from deployments.inbox_commands import send
 from deployments.library_commands import library_app
 from deployments.monitor_commands import monitor
 from deployments.platform_commands import down, status, up
+from deployments.retrain_commands import retrain
 from deployments.score_commands import score
 from deployments.store_commands import store_app
 from schemas.errors import AlpError, InputError, RejectedError, UsageError
@@ -51,6 +52,7 @@ app.command(name="pack")(form_commands.pack)
 app.command(name="score")(score)
 app.command(name="monitor")(monitor)
 app.command(name="fleet")(fleet)
+app.command(name="retrain")(retrain)
 app.command(name="deploy")(deploy)
 app.command(name="up")(up)
 app.command(name="down")(down)

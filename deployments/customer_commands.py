@@ -186,9 +186,12 @@ def _purge(
             console.print(escape(without_controls(line)), highlight=False, soft_wrap=True)
         return yes or typer.confirm(f"Delete all this of {name}, for good?")
 
+    def say(line: str) -> None:
+        stderr.print(escape(without_controls(line)), style="dim", highlight=False, soft_wrap=True)
+
     shelf = open_store(store or Environment().store)
     return customer_removal.purge(
-        name, shelf, inbox=inbox, folder=folder, refit=refit, confirm=confirm, patience_s=_PATIENCE_S
+        name, shelf, inbox=inbox, folder=folder, refit=refit, confirm=confirm, say=say, patience_s=_PATIENCE_S
     )
 
 
@@ -227,7 +230,12 @@ def _print_removed(removed: Removed, *, purged: bool) -> None:
     for way in removed.ways:
         _say(f"deleted way {way} of alarms, and its address")
     if removed.flow_runs:
-        _say(f"deleted {removed.flow_runs} flow runs with their artifacts")
+        _say(
+            f"deleted {removed.flow_runs} flow runs with their artifacts: those of {removed.customer}, retrainings that"
+            " it had asked for, and stages of others' runs that name it as source"
+        )
+    if removed.flow_runs_kept:
+        _say(f"{removed.flow_runs_kept} retrainings to come stay, without the name of {removed.customer}")
     for machine in removed.refitted:
         _say(f"{machine} learnt again without {removed.customer}")
     for machine, what in removed.without_champion.items():

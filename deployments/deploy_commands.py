@@ -60,8 +60,9 @@ def deploy(
 def _who_runs_them(plan: Plan, pool: str) -> str:
     if not plan.workers:
         return f"No worker is there to run them: prefect worker start --pool {pool}"
-    named = ", ".join(plan.workers[:3]) + (f" and {len(plan.workers) - 3} more" if len(plan.workers) > 3 else "")
-    return f"Worker {named} runs them" if len(plan.workers) == 1 else f"Workers {named} run them"
+    name, heard = min(plan.workers.items(), key=lambda worker: worker[1])
+    more = f" and {len(plan.workers) - 1} more" if len(plan.workers) > 1 else ""
+    return f"Worker {name}{more} will run them; it was heard of {max(0, heard.total_seconds()):.0f} s ago"
 
 
 def _print_plan(plan: Plan, pool: str) -> None:

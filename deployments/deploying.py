@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments import retraining as retrainings
@@ -29,9 +30,11 @@ from deployments.registering import (
 )
 from deployments.retraining import Watch
 from schemas.customers import Customer
+from schemas.errors import UsageError
 from schemas.retraining import Retraining
 from schemas.settings import GrowthPolicy
 from tasks.growth import read_policy, set_policy
+from tasks.purging import find_begun
 from tasks.sharing import consent, set_consent
 from tasks.store import ObjectStore, open_store
 
@@ -77,8 +80,8 @@ class Plan:
     policy: GrowthPolicy | None = None
     pool: str | None = None
     """The work pool to be made; None where it is there."""
-    workers: tuple[str, ...] = ()
-    """Who would run it: workers of the pool that the server has heard of lately."""
+    workers: dict[str, timedelta] = field(default_factory=dict)
+    """Who would run it: workers of the pool, and how long ago the server heard of each."""
     deployments_to_remove: list[UUID] = field(default_factory=list)
     automations_to_remove: list[UUID] = field(default_factory=list)
 
@@ -99,18 +102,30 @@ def deploy(
     Raises
     ------
     UsageError
-        That file is faulty.
+        That file is faulty, or a customer's purge was begun and has not ended.
     EnvironmentFault
         No Prefect server is configured, it does not answer, or it refuses a deployment.
     """
     when = retraining or retrainings.load_retraining()
     shelf = open_store(store)
+    _refuse_purged(customers, shelf)
     with connect_server("deployments live on one that stays") as client:
         plan = _plan(client, customers.values(), when, shelf, pool)
         show(plan)
         if not dry_run:
             _carry_out(client, plan, shelf)
     return plan
+
+
+def _refuse_purged(customers: Iterable[str], shelf: ObjectStore) -> None:
+    """A UsageError where a customer is to be deployed of whom half is deleted."""
+    if faults := [
+        f"a purge of {name} was begun and has not ended: `alp customer remove {name} --purge` goes on with it; until"
+        " then nothing is deployed while a file describes it"
+        for name in customers
+        if find_begun(shelf, name) is not None
+    ]:
+        raise UsageError("\n".join(faults))
 
 
 def wanted_of(customer: Customer, store: str, *, pool: str = POOL) -> tuple[Wanted, Wanted]:

@@ -117,6 +117,6 @@ def check_server(url: str) -> None:
     if fault is not None:
         server, error = without_credentials(url), without_credentials(str(fault))
         raise EnvironmentFault(
-            f"the Prefect server at {server} does not answer ({error}); start it with `prefect server start`,"
-            " or unset PREFECT_API_URL to run without one"
+            f"the Prefect server at {server} does not answer ({error}); start it (the local platform's with `alp up`,"
+            " another with `prefect server start`), or set PREFECT_API_URL to one that runs"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -147,12 +148,13 @@ def has_pool(client: SyncPrefectClient, name: str) -> bool:
     return True
 
 
-def workers_of(client: SyncPrefectClient, pool: str) -> tuple[str, ...]:
-    """Names of the pool's workers that the server has heard of lately, sorted."""
+def workers_of(client: SyncPrefectClient, pool: str) -> dict[str, timedelta]:
+    """Workers of the pool that the server takes for online, and how long ago each was heard of."""
     online = {"workers": {"status": {"any_": ["ONLINE"]}}}
     answer = client.request("POST", f"/work_pools/{pool}/workers/filter", json=online)
     answer.raise_for_status()
-    return tuple(sorted(each["name"] for each in answer.json()))
+    now = datetime.now(UTC)
+    return {each["name"]: now - datetime.fromisoformat(each["last_heartbeat_time"]) for each in answer.json()}
 
 
 def make_pool(client: SyncPrefectClient, name: str) -> None:

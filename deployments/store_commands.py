@@ -72,9 +72,10 @@ def link(
     """Make a link that opens an object in a browser, for whoever holds it, until it expires."""
     from tasks.store import open_store
 
-    address = open_store(store or Environment().store).presigned_url(
-        key, expires_s=int(timedelta(hours=hours).total_seconds())
-    )
+    shelf = open_store(store or Environment().store)
+    # As commands and reports name objects: with the store before the key.
+    key = key.removeprefix(shelf.uri(""))
+    address = shelf.presigned_url(key, expires_s=int(timedelta(hours=hours).total_seconds()))
     if as_json:
         from deployments.printing import print_json
 

@@ -70,7 +70,8 @@ def retrain(
     }
     if promoted := sorted({outcome.customer for outcome in outcomes if outcome.became == "promoted"}):
         refresh_fleets(promoted, store)
-    if outcomes or not failed:
+    # What a machine that was put off has not learnt from stays new, and brings the next retraining.
+    if (outcomes or not failed) and not any(outcome.put_off for outcome in outcomes):
         end_retraining(grown, store)
     return conclude_retraining(grown, outcomes, failed)
 
@@ -80,6 +81,8 @@ def retrain(
 def challenge(entrant: Entrant, store: str) -> Outcome:
     """Make one machine a challenger, compare it with the champion, and decide."""
     bout = prepare_challenge(entrant, store)
+    if isinstance(bout, Outcome):
+        return bout
     if (found := find_comparison(bout)) is not None:
         return settled_already(bout, found.challenger) or decide_succession(bout, found)
     selection = select(bout.asset, bout.run)

@@ -53,8 +53,7 @@ def monitor_machines(customer: str, store: str, recordings_days: int | None = No
     beat = find_machines(customer, store)
     with one_heartbeat():
         passes = [(asset, monitor(customer, asset, store, return_state=True)) for asset in beat.assets]
-    if recordings_days is not None:
-        # After all have been heard: whatever may go wrong here keeps no machine from its turn.
-        for asset in judged_machines(passes):
-            expire_recordings(customer, asset, store, recordings_days)
-    return conclude_round(beat, passes)
+    # After all have been heard: whatever may go wrong here keeps no machine from its turn.
+    old = judged_machines(passes) if recordings_days is not None else []
+    tidied = [(asset, expire_recordings(customer, asset, store, recordings_days, return_state=True)) for asset in old]
+    return conclude_round(beat, passes, tidied)

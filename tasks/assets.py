@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, StoreError, UsageError
 from schemas.machine_types import fold, load_machine_types, spelling_index
 from schemas.references import Verdict
 from schemas.settings import OnboardSettings
 from tasks import keys
-from tasks.calibrating import Champion
+from tasks.champions import Champion, onboarding_key
 from tasks.corrections import (
     Correction,
     Label,
@@ -25,6 +27,7 @@ from tasks.corrections import (
     standing,
     standing_corrections,
 )
+from tasks.customers import customer_path, find_customer
 from tasks.ledger import Role, asset_ids, correct, ledger_version, read_corrected, read_ledger
 from tasks.logbook import note
 from tasks.runs import finished_runs
@@ -176,34 +179,71 @@ def _correct(store: ObjectStore, customer: str, asset_id: str, clip_id: str, **s
     )
 
 
-def settings_of(store: ObjectStore, customer: str, asset_id: str, package_id: str) -> OnboardSettings:
-    """The settings by which a package was last onboarded, as far as the store tells; else the defaults.
+def settings_of(
+    store: ObjectStore, customer: str, asset_id: str, package_id: str, *, folder: Path | None = None
+) -> OnboardSettings:
+    """The settings by which a package was onboarded; where that is not known, those that its customer had for others.
 
-    Runs carry no dates. The run whose threshold is the champion's goes before others, and of several the last by id.
+    Runs carry no dates. Of the package's finished runs the one whose threshold is the champion's goes before others,
+    and of several the last by id. After them come the settings by which the champion is heard, those of the customer's
+    other runs, the last written first, and its file.
+
+    Parameters
+    ----------
+    folder : of the customers' files; None: as `ALP_CUSTOMERS` says.
+
+    Raises
+    ------
+    StoreError
+        None of these is there, or none is of this version: the defaults would judge by another alarm, speak another
+        language and know no machine types of the customer's own.
+    UsageError
+        The customer's file is faulty.
     """
-    champion = _champion_threshold(store, customer, asset_id)
-    found: list[tuple[bool, str, dict[str, Any]]] = []
-    for key, manifest in finished_runs(store, customer, package_id):
-        if manifest["result"]["verdict"] == Verdict.REJECTED:
-            continue
-        threshold = key.replace("manifest.json", f"{asset_id}/threshold.json")
-        made_it = champion is not None and store.exists(threshold) and store.get(threshold) == champion
-        found.append((made_it, key, manifest["run"]["settings"]))
-    if not found:
-        note(f"No finished run of package {package_id} is left: the default settings serve")
-        return OnboardSettings()
-    _, key, settings = max(found, key=lambda run: run[:2])
-    try:
-        return OnboardSettings.model_validate(settings)
-    except ValidationError:
-        note(f"{key} names settings of another version: the default settings serve")
-        return OnboardSettings()
+    for where, found in _kept_settings(store, customer, asset_id, package_id):
+        try:
+            return OnboardSettings.model_validate(found)
+        except ValidationError:
+            note(f"{where} names settings of another version, which do not serve")
+    if (described := find_customer(customer, folder)) is not None:
+        note(f"No run of {customer} says by which settings {asset_id} was onboarded: those of its file serve")
+        return described.settings()
+    raise StoreError(
+        f"nothing says by which settings package {package_id} of {customer} was onboarded, neither a run of it nor"
+        f" {customer_path(customer, folder)}; onboard it with the settings that it needs: alp onboard"
+        f" {keys.raw(customer, package_id)} --customer {customer} --settings FILE"
+    )
 
 
-def _champion_threshold(store: ObjectStore, customer: str, asset_id: str) -> bytes | None:
-    key = keys.asset(customer, asset_id, "champion.json")
-    if not store.exists(key):
+def _kept_settings(
+    store: ObjectStore, customer: str, asset_id: str, package_id: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where settings are kept by which the package may be onboarded, best first, as whichever version wrote them."""
+    champion = store.find_model(keys.asset(customer, asset_id, "champion.json"), Champion)
+    threshold = _champion_threshold(store, customer, asset_id, champion)
+
+    def made_champion(key: str) -> bool:
+        made = key.replace("manifest.json", f"{asset_id}/threshold.json")
+        return threshold is not None and store.exists(made) and store.get(made) == threshold
+
+    runs = [
+        (key, manifest)
+        for key, manifest in finished_runs(store, customer)
+        if manifest["result"]["verdict"] != Verdict.REJECTED
+    ]
+    own = {key: made_champion(key) for key, manifest in runs if manifest["package"]["package_id"] == package_id}
+    settings = {key: manifest["run"]["settings"] for key, manifest in runs}
+    yield from ((key, settings[key]) for key in sorted(own, key=lambda key: (own[key], key), reverse=True))
+    if champion is not None:
+        beside = onboarding_key(keys.model(customer, asset_id, champion.version))
+        if store.exists(beside):
+            yield beside, json.loads(store.get(beside)).get("settings", {})
+    others = sorted(settings.keys() - own.keys(), key=lambda key: (store.stat(key).modified, key), reverse=True)
+    yield from ((key, settings[key]) for key in others)
+
+
+def _champion_threshold(store: ObjectStore, customer: str, asset_id: str, champion: Champion | None) -> bytes | None:
+    if champion is None:
         return None
-    version = store.get_model(key, Champion).version
-    threshold = f"{keys.model(customer, asset_id, version)}/threshold.json"
+    threshold = f"{keys.model(customer, asset_id, champion.version)}/threshold.json"
     return store.get(threshold) if store.exists(threshold) else None

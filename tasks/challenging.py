@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -74,6 +75,8 @@ CHOSEN_BY_LABELS = (
 )
 """Caveat of a model that followed a champion by labelled clips: the better of two is picked for its luck as well."""
 Became = Literal["promoted", "refused", "as it was", "held", "overtaken"]
+_UNDER_WAY = timedelta(hours=1)
+"""A run that has written nothing for so long was cut off: from crowning a model to its manifest it writes all along."""
 
 
 class Entrant(BaseModel):
@@ -124,6 +127,10 @@ class Outcome(BaseModel):
     challenger: str | None = Field(description="Of the challenger; None where it was the champion itself.")
     why: str
     comparison: str | None = Field(default=None, description="Store key of the comparison.")
+    put_off: bool = Field(
+        default=False,
+        description="Whether it was left for the next retraining, its onboarding being under way.",
+    )
 
 
 class RetrainReport(BaseModel):
@@ -155,8 +162,10 @@ def _is_of(store: ObjectStore, entrant: Entrant, machine_type: str) -> bool:
 
 
 @task(name="Prepare the challenge", task_run_name="Prepare a challenger for {entrant.asset} of {entrant.customer}")
-def prepare_challenge(entrant: Entrant, store: str) -> Bout:
+def prepare_challenge(entrant: Entrant, store: str) -> Bout | Outcome:
     """The run that makes a challenger, on the ledger and the library as they are now.
+
+    Of a machine whose champion's own run has not come to its end, the outcome: the next retraining takes it up.
 
     Raises
     ------
@@ -167,6 +176,8 @@ def prepare_challenge(entrant: Entrant, store: str) -> Bout:
     champion = find_champion(shelf, customer, name)
     if champion is None:
         raise StoreError(f"{name} of {customer} has lost its champion since; onboard a package of it")
+    if (running := _made_by_now(shelf, entrant, champion)) is not None:
+        return _put_off(entrant, champion, running)
     onboarding, manifest = _made_by(shelf, entrant, champion)
     ledger = read_corrected(shelf, customer, name)
     version, library = ledger_version(ledger), snapshot(shelf, customer, besides="")
@@ -189,14 +200,49 @@ def prepare_challenge(entrant: Entrant, store: str) -> Bout:
     return Bout(run=run, asset=asset, champion=model, package=manifest.package, quality=manifest.quality)
 
 
+def _made_by_now(store: ObjectStore, entrant: Entrant, champion: Champion) -> str | None:
+    """The run that crowned a champion, where that has not ended yet: the manifest comes last; None: it has, or was cut
+    off."""
+    onboarding = store.find_model(_settings_key(entrant, champion), Onboarding)
+    if onboarding is None:
+        return None
+    under = keys.run(entrant.customer, onboarding.run_id, "")
+    written = dict(store.list_objects(under))
+    if f"{under}manifest.json" in written:
+        return None
+    crowned = store.stat(_settings_key(entrant, champion)).modified
+    last = max([crowned, *(stat.modified for stat in written.values())])
+    return onboarding.run_id if datetime.now(UTC) - last < _UNDER_WAY else None
+
+
+def _settings_key(entrant: Entrant, champion: Champion) -> str:
+    return onboarding_key(keys.model(entrant.customer, entrant.asset, champion.version))
+
+
+def _put_off(entrant: Entrant, champion: Champion, run_id: str) -> Outcome:
+    why = (
+        f"its onboarding, run {run_id}, is still under way: champion {champion.version} is crowned, and its page not"
+        " written yet; the next retraining takes the machine up"
+    )
+    note(f"{entrant.asset} of {entrant.customer} is put off: {why}")
+    return Outcome(
+        customer=entrant.customer,
+        asset=entrant.asset,
+        became="overtaken",
+        before=f"{engine_phrase(champion.engine)} ({champion.encoder}), model {champion.version}",
+        challenger=None,
+        why=why,
+        put_off=True,
+    )
+
+
 def _made_by(store: ObjectStore, entrant: Entrant, champion: Champion) -> tuple[Onboarding, Manifest]:
     """By which settings a champion is heard, and the run that has its page."""
-    prefix = keys.model(entrant.customer, entrant.asset, champion.version)
-    onboarding = store.find_model(onboarding_key(prefix), Onboarding)
+    onboarding = store.find_model(_settings_key(entrant, champion), Onboarding)
     key = "" if onboarding is None else keys.run(entrant.customer, onboarding.run_id, "manifest.json")
     manifest = store.find_model(key, Manifest) if key else None
     if onboarding is None or manifest is None:
-        missing = key or onboarding_key(prefix)
+        missing = key or _settings_key(entrant, champion)
         raise StoreError(
             f"{missing} is not there, which says how champion {champion.version} of {entrant.asset} of"
             f" {entrant.customer} was made: its run was cut off, or it is of an older version; onboard a package of the"
@@ -457,6 +503,9 @@ def conclude_retraining(growth: Growth, outcomes: Sequence[Outcome], failed: dic
     counts = {became: sum(each.became == became for each in outcomes) for became in ("promoted", "refused")}
     rest = len(outcomes) - sum(counts.values())
     done = f"{counts['promoted']} promoted, {counts['refused']} refused, {rest} as they were"
+    if put_off := [f"{each.customer} {each.asset}" for each in outcomes if each.put_off]:
+        more = f" and {len(put_off) - 3} more" if len(put_off) > 3 else ""
+        done += f"; put off until their onboarding has ended: {', '.join(put_off[:3])}{more}"
     if not failed:
         return Completed(message=done, data=report)
     told = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
@@ -485,7 +534,7 @@ def _row(outcome: Outcome) -> dict[str, str]:
         "asset": outcome.asset,
         "verdict": outcome.became,
         "before": outcome.before,
-        "challenger": outcome.challenger or "the same",
+        "challenger": "none yet" if outcome.put_off else outcome.challenger or "the same",
         "why": outcome.why,
     }
 

@@ -25,7 +25,7 @@ from tasks import keys
 from tasks.ledger import ledger_version, read_corrected
 from tasks.object_store import ModelT, ObjectStore, model_bytes
 
-By = Literal["onboard", "retrain", "promote", "rollback"]
+By = Literal["onboard", "retrain", "promote", "rollback", "purge"]
 
 _PARTS = (
     "engine.json",
@@ -62,13 +62,13 @@ class Onboarding(BaseModel):
 
 
 class Change(BaseModel):
-    """A line of `succession.json`: a model that became champion, or was refused."""
+    """A line of `succession.json`: a model that became champion, was refused, or was deleted by a purge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: AwareDatetime
     by: By
-    crowned: bool = Field(description="False: a comparison refused it, and the champion stayed.")
+    crowned: bool = Field(description="False: a comparison refused it, and the champion stayed; or a purge deleted it.")
     version: str
     engine: str
     encoder: str
@@ -81,6 +81,8 @@ class Change(BaseModel):
     def sentence(self) -> str:
         """What happened, for people."""
         day = f"{self.at:%Y-%m-%d}"
+        if self.by == "purge":
+            return f"deleted on {day}: {self.reason}"
         if not self.crowned:
             return f"refused on {day}: {self.reason}"
         if self.by == "rollback":
@@ -89,7 +91,7 @@ class Change(BaseModel):
 
 
 class Succession(BaseModel):
-    """`succession.json`: every change of champion and every refusal, in order."""
+    """`succession.json`: every change of champion, every refusal and every deletion, in order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,7 +100,7 @@ class Succession(BaseModel):
     def held_by(self, version: str) -> Change | None:
         """What keeps a model from being crowned by itself: its refusal, or that it was taken back; None: nothing."""
         held = None
-        for change in self.changes:
+        for change in (each for each in self.changes if each.by != "purge"):
             if change.version == version:
                 held = None if change.crowned else change
             elif change.by == "rollback" and change.previous == version:
@@ -110,9 +112,27 @@ class Succession(BaseModel):
         return next((change for change in reversed(self.changes) if change.version == version), None)
 
     def before(self, version: str) -> str | None:
-        """The champion that a model followed when it was crowned last, other than by a rollback."""
+        """The champion that a model followed when it was crowned last, other than by a rollback; of one that a purge
+        deleted the one before that."""
+        passed, found = {version}, self._followed(version)
+        while found is not None and found not in passed and self.is_gone(found):
+            passed.add(found)
+            found = self._followed(found)
+        return None if found in passed else found
+
+    def _followed(self, version: str) -> str | None:
         crowned = (change for change in reversed(self.changes) if change.crowned and change.by != "rollback")
         return next((change.previous for change in crowned if change.version == version), None)
+
+    def is_gone(self, version: str) -> bool:
+        """Whether a purge deleted a model, and none like it was made since."""
+        last = self.last_of(version)
+        return last is not None and last.by == "purge"
+
+    @property
+    def has_had_champion(self) -> bool:
+        """Whether the asset was ever judged by a model."""
+        return any(change.crowned for change in self.changes)
 
 
 class Coronation(NamedTuple):

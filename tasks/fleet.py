@@ -332,10 +332,11 @@ def refresh_fleet_page(store: ObjectStore, customer: str, *, otherwise: Language
     UsageError, InputError
         As `gather_fleet`.
     """
-    return _file(store, customer, lambda: _language_of(store, customer) or otherwise)
+    return _file(store, customer, lambda: language_of_page(store, customer) or otherwise)
 
 
-def _language_of(store: ObjectStore, customer: str) -> Language | None:
+def language_of_page(store: ObjectStore, customer: str) -> Language | None:
+    """The language that the page says it is in; None where there is no page."""
     key = keys.fleet(customer)
     said = _LANGUAGE.search(store.get(key)[:_HEAD_BYTES]) if store.exists(key) else None
     return next((language for language in get_args(Language) if said and said[1].decode() == language), None)

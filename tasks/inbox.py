@@ -59,6 +59,7 @@ Became = Literal["onboarded", "refused", "failed", "gone"]
 
 _NO_ZIP = "it is no zip; send recordings and table as one zip"
 _NO_KEY = "its name begins with a dot, or holds a backslash, a control character or too many letters; rename it"
+_SEE_ITS_PAGE = "its page says why"
 _LINK = "it is a link, which is not followed; put the file itself there"
 
 
@@ -86,7 +87,7 @@ class Look(BaseModel):
     customer: str
     new: tuple[Arrival, ...] = Field(description="To be onboarded, in this order.")
     known: int = Field(description="Files whose package was onboarded before, or lies there under another name.")
-    refused: tuple[str, ...] = Field(description="Names of files whose package was refused before.")
+    refused: dict[str, str] = Field(description="Files whose package was refused before, and why.")
     unsettled: tuple[str, ...] = Field(description="Names of files that may still be written to.")
     left_alone: dict[str, str] = Field(description="Files that hold no package that could be read, and why.")
     given_up: tuple[str, ...] = Field(description="Names of files whose package failed too often.")
@@ -250,7 +251,7 @@ def _look_up_runs(store: ObjectStore, customer: str, log: InboxLog) -> None:
 def _sort_out(customer: str, folder: str, files: Mapping[str, ObjectStat], log: InboxLog, now: str) -> Look:
     """Which files are to be onboarded, those tried least first, and which not, by what became of their packages."""
     new: dict[str, tuple[int, datetime, Arrival]] = {}
-    known, refused, given_up = 0, [], []
+    known, refused, given_up = 0, {}, []
     for key, stat in files.items():
         upload = log.uploads.get(key)
         if upload is None:
@@ -262,14 +263,16 @@ def _sort_out(customer: str, folder: str, files: Mapping[str, ObjectStat], log: 
         elif seen is None or seen.circumstances != now or _is_to_go_on(seen):
             arrival = Arrival(key=key, name=name, package=upload.package, etag=upload.etag)
             new[upload.package] = (attempts, stat.modified, arrival)
+        elif seen.became == "refused":
+            refused[name] = seen.message
         else:
-            (refused if seen.became == "refused" else given_up).append(name)
+            given_up.append(name)
     order = sorted(new.values(), key=lambda each: (each[0], each[1], each[2].key))
     return Look(
         customer=customer,
         new=tuple(arrival for *_, arrival in order),
         known=known,
-        refused=tuple(refused),
+        refused=refused,
         unsettled=(),
         left_alone={},
         given_up=tuple(given_up),
@@ -285,6 +288,8 @@ def _say_what_lies_there(look: Look) -> None:
         f"{len(look.new)} packages to onboard, {look.known} known, {len(look.refused)} refused before,"
         f" {len(look.unsettled)} perhaps still being written, {len(look.given_up)} given up"
     )
+    for name, why in list(look.refused.items())[:_SHOWN_ROWS]:
+        note(f"{name} was refused before: {why or _SEE_ITS_PAGE}")
     for name, why in list(look.left_alone.items())[:_SHOWN_ROWS]:
         note(f"{name} is left alone: {why}")
     for name in look.given_up[:_SHOWN_ROWS]:
@@ -386,7 +391,7 @@ def conclude_inbox(look: Look, lines: Sequence[Line]) -> State[InboxReport]:
     head = f"{done} onboarded, {len(lines) - done} not, {look.known} known already"
     told = [
         *_some([f"{line.name} {line.became}: {line.message}" for line in lines if line.became != "onboarded"]),
-        *(f"refused before: {name}" for name in _some(look.refused)),
+        *_some([f"{name} was refused before: {why or _SEE_ITS_PAGE}" for name, why in look.refused.items()]),
         *(f"{name} {_given_up()}" for name in _some(look.given_up)),
         *(f"{name} is left alone: {why}" for name, why in list(look.left_alone.items())[:_NAMED]),
     ]
@@ -399,8 +404,8 @@ def conclude_inbox(look: Look, lines: Sequence[Line]) -> State[InboxReport]:
 
 def _other_rows(look: Look) -> Iterator[dict[str, str]]:
     """Of files that nothing became of in this look, rows as of those of which something did."""
-    for name in look.refused:
-        yield {"name": name, "package": "", "became": "refused before", "message": ""}
+    for name, why in look.refused.items():
+        yield {"name": name, "package": "", "became": "refused before", "message": why or _SEE_ITS_PAGE}
     for name in look.given_up:
         yield {"name": name, "package": "", "became": "given up", "message": _given_up()}
     for name, why in look.left_alone.items():

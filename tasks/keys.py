@@ -87,6 +87,11 @@ def consent(customer: str) -> str:
     return f"customers/{customer}/consent.json"
 
 
+def purge(customer: str) -> str:
+    """That a purge was begun; not among what is the customer's own, which it deletes."""
+    return f"purges/{customer}.json"
+
+
 def inbox_log(customer: str) -> str:
     return f"customers/{customer}/inbox.json"
 

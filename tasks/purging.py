@@ -2,7 +2,8 @@
 
 Own objects go by prefix, earlier versions included; its share of the library by name. Models of other customers that
 learnt from its recordings go after that, so that a machine that must learn again can be given another champion before
-its own is gone. Every step can be repeated: a purge that was cut off is started again and goes on.
+its own is gone. Every step can be repeated: a purge that was cut off is started again and goes on. That it was begun
+stands in `purges/<customer>.json` until it has ended.
 
 What stays is what others made of their own recordings: scores and alarms by such a model, and their pages.
 """
@@ -10,19 +11,41 @@ What stays is what others made of their own recordings: scores and alarms by suc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.errors import ConflictError
 from tasks import keys
-from tasks.calibrating import Champion
+from tasks.champions import (
+    Champion,
+    Change,
+    Succession,
+    champion_key,
+    find_champion,
+    missing_parts,
+    read_succession,
+    succession_key,
+)
 from tasks.growth_state import forget_customer, growth_naming
 from tasks.ledger import read_ledger
 from tasks.lineage import DrawnRun, FittedModel, models_fitted_on, runs_drawing_on
-from tasks.sharing import library_keys
+from tasks.object_store import model_bytes
+from tasks.sharing import Consent, library_keys, set_consent
 from tasks.store import ObjectStore
 
 OWN = ("raw", "packages", "assets", "runs", "recordings", "customers")
 """Top folders of the store below which a customer has a folder of its own, beside its inbox."""
+_WHY_GONE = "it learnt from recordings whose owner had them deleted"
+_TRIES = 20
+
+
+class Begun(BaseModel):
+    """`purges/<customer>.json`: a purge that has not ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inboxes: tuple[str, ...] = Field(description="Folders of the store where the customer's packages were dropped.")
 
 
 class Deaf(BaseModel):
@@ -75,6 +98,38 @@ def find_traces(store: ObjectStore, customer: str, *, inboxes: Collection[str] |
     )
 
 
+def find_begun(store: ObjectStore, customer: str) -> Begun | None:
+    """What stands of a purge that was begun and has not ended; None: there is none."""
+    return store.find_intact(keys.purge(keys.check_customer(customer)), Begun)
+
+
+def begin_purge(store: ObjectStore, customer: str, *, inboxes: Collection[str]) -> None:
+    """Write down that the customer goes, with what its file alone knows: where its packages were dropped."""
+    store.put_model(keys.purge(customer), Begun(inboxes=tuple(inboxes)))
+
+
+def end_purge(store: ObjectStore, customer: str) -> None:
+    """Forget that there was a purge, as all else of the customer is gone."""
+    store.erase(keys.purge(customer))
+
+
+def stop_lending(store: ObjectStore, customer: str) -> bool:
+    """Withdraw the customer's consent, so that whoever looks for a source from now on finds none of it.
+
+    True where somebody may have found some before, and may be learning from it still.
+    """
+    key = keys.consent(customer)
+    if not store.exists(key):
+        return False
+    said = store.find_intact(key, Consent)
+    if said is None:
+        # A damaged one would keep the purge from mending that very thing.
+        store.put_model(key, Consent())
+    elif said.share_source:
+        set_consent(store, customer, share_source=False)
+    return True
+
+
 def own_prefixes(customer: str, *, inboxes: Collection[str] | None = None) -> list[str]:
     """Prefixes below which everything is the customer's.
 
@@ -86,12 +141,19 @@ def own_prefixes(customer: str, *, inboxes: Collection[str] | None = None) -> li
 
 
 def _find_deaf(store: ObjectStore, models: Iterable[FittedModel], drawn: Iterable[DrawnRun]) -> list[Deaf]:
-    """Machines whose champion goes, or is gone by a purge that was cut off before they could learn again."""
+    """Machines whose champion goes, or is gone by a purge that was cut off before they could learn again.
+
+    One that never had a champion is none of them, also where its first onboarding has got as far as a source.
+    """
     found = []
     for customer, asset_id in dict.fromkeys((each.customer, each.asset_id) for each in (*models, *drawn)):
-        champion = _champion(store, customer, asset_id)
+        champion = find_champion(store, customer, asset_id)
         judged_by = {model.version for model in models if (model.customer, model.asset_id) == (customer, asset_id)}
-        if champion is None or champion.version in judged_by:
+        if champion is None:
+            goes = read_succession(store, customer, asset_id).has_had_champion
+        else:
+            goes = champion.version in judged_by
+        if goes:
             ledger = read_ledger(store, keys.asset(customer, asset_id, "ledger.parquet"))
             package = str(ledger["package"].iloc[-1]) if len(ledger) else None
             found.append(Deaf(customer=customer, asset=asset_id, package=package))
@@ -116,7 +178,7 @@ def erase_learnt(store: ObjectStore, traces: Traces) -> list[Deaf]:
         _depose(store, customer, asset_id, versions)
     for model in traces.models:
         store.erase(f"{model.prefix}/")
-    return [each for each in traces.deaf if _champion(store, each.customer, each.asset) is None]
+    return [each for each in traces.deaf if find_champion(store, each.customer, each.asset) is None]
 
 
 def erase_sources(store: ObjectStore, traces: Traces) -> None:
@@ -130,19 +192,68 @@ def erase_sources(store: ObjectStore, traces: Traces) -> None:
 
 
 def _depose(store: ObjectStore, customer: str, asset_id: str, versions: set[str]) -> None:
-    """Forget models that go, as champion or as the one before."""
-    key = keys.asset(customer, asset_id, "champion.json")
-    with store.lock(key):
-        champion = _champion(store, customer, asset_id)
-        if champion is not None and champion.version in versions:
-            store.delete(key)
-        elif champion is not None and champion.previous in versions:
-            store.put_model(key, champion.model_copy(update={"previous": None}))
+    """Forget models that go, as champion or as the one before, and write down that they were deleted.
+
+    The history first, as wherever a champion changes (`tasks.champions`).
+
+    Raises
+    ------
+    ConflictError
+        Others changed the champion in between every time.
+    """
+    for _ in range(_TRIES):
+        try:
+            with store.lock(champion_key(customer, asset_id)):
+                _write_deposition(store, customer, asset_id, versions)
+                return
+        except ConflictError:
+            continue
+    raise ConflictError(
+        f"the champion of {asset_id} of {customer} was changed by others {_TRIES} times; start the purge again"
+    )
 
 
-def _champion(store: ObjectStore, customer: str, asset_id: str) -> Champion | None:
-    key = keys.asset(customer, asset_id, "champion.json")
-    return store.get_model(key, Champion) if store.exists(key) else None
+def _write_deposition(store: ObjectStore, customer: str, asset_id: str, versions: set[str]) -> None:
+    key, log = champion_key(customer, asset_id), succession_key(customer, asset_id)
+    # Of both the mark before the text: whoever writes in between makes `replace` fail.
+    crowned, known = (store.stat(each).etag if store.exists(each) else None for each in (key, log))
+    champion, history = find_champion(store, customer, asset_id), read_succession(store, customer, asset_id)
+    lines = _deletions(history, versions, champion)
+    if lines:
+        history = Succession(changes=(*history.changes, *lines))
+        store.replace(log, model_bytes(history), expected=known)
+    if champion is None:
+        return
+    if champion.version in versions:
+        store.delete(key)
+    elif champion.previous in versions:
+        before = _last_that_stays(store, customer, asset_id, champion, history)
+        store.replace(key, model_bytes(champion.model_copy(update={"previous": before})), expected=crowned)
+
+
+def _deletions(history: Succession, versions: set[str], champion: Champion | None) -> list[Change]:
+    """A line for each of the models that the history names and that is not told to be gone already."""
+    found = []
+    for version in sorted(versions):
+        last = history.last_of(version)
+        if last is None or history.is_gone(version):
+            continue
+        said = {"at": datetime.now(UTC), "by": "purge", "crowned": False, "reason": _WHY_GONE, "comparison": None}
+        found.append(last.model_copy(update={**said, "previous": champion.version if champion else None}))
+    return found
+
+
+def _last_that_stays(
+    store: ObjectStore, customer: str, asset_id: str, champion: Champion, history: Succession
+) -> str | None:
+    """The last model before the champion that can still judge; None: there is none."""
+    passed, version = {champion.version}, champion.previous
+    while version is not None and version not in passed:
+        if not history.is_gone(version) and not missing_parts(store, customer, asset_id, version):
+            return version
+        passed.add(version)
+        version = history.before(version)
+    return None
 
 
 def what_is_left(store: ObjectStore, customer: str, *, inboxes: Collection[str] | None = None) -> Sequence[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from prefect import State, task
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import keys
-from tasks.calibrating import Champion
+from tasks.champions import find_champion
 from tasks.ledger import asset_ids
 from tasks.logbook import note
 from tasks.plain_text import printable, without_controls
@@ -24,6 +25,9 @@ from tasks.recordings import StoreRecordings
 from tasks.store import ObjectStore, open_store
 from tasks.watch_log import WatchLog
 from tasks.watching import Watched
+
+_NAMED = 3
+"""So many faults of a kind a message tells."""
 
 
 class Beat(BaseModel):
@@ -44,6 +48,9 @@ class RoundReport(BaseModel):
     beat: Beat
     watched: tuple[Watched, ...]
     failed: dict[str, str] = Field(description="Machines whose pass failed, and why.")
+    not_tidied: dict[str, str] = Field(
+        default_factory=dict, description="Machines whose old recordings could not be deleted, and why."
+    )
 
 
 @task(name="Find the machines to listen to", task_run_name="Find the machines of {customer} to listen to")
@@ -79,9 +86,15 @@ def _why_not(name: str, known: Sequence[str]) -> str:
 
 @task(name="Delete old recordings", task_run_name="Delete old recordings of {asset}")
 def expire_recordings(customer: str, asset: str, store: str, days: int) -> int:
-    """Delete what was judged and lies there for longer than so many days; how many files that were."""
+    """Delete what was judged and lies there for longer than so many days; how many files that were.
+
+    Of a machine that has lost its champion since its pass nothing: which recordings were judged is told by champion.
+    """
     shelf = open_store(store)
-    champion = shelf.get_model(keys.asset(customer, asset, "champion.json"), Champion)
+    champion = find_champion(shelf, customer, asset)
+    if champion is None:
+        note(f"{asset} has no champion any more: its old recordings stay until it has another")
+        return 0
     log = WatchLog(shelf, customer, asset, champion.version)
     oldest = datetime.now(UTC) - timedelta(days=days)
     old = [
@@ -101,8 +114,8 @@ def judged_machines(passes: Sequence[tuple[str, State[Watched]]]) -> list[str]:
     return [asset for asset, state in passes if state.is_completed()]
 
 
-def why_failed(state: State[Watched]) -> str:
-    """Why a machine's pass failed, in a line."""
+def why_failed(state: State[Any]) -> str:
+    """Why a machine's pass, or a step of it, failed, in a line."""
     try:
         fault: object = state.result(raise_on_failure=False)
     except Exception as error:  # of a run that crashed, what is left of it
@@ -111,16 +124,29 @@ def why_failed(state: State[Watched]) -> str:
     return without_controls(" ".join(text.split()))
 
 
-def conclude_round(beat: Beat, passes: Sequence[tuple[str, State[Watched]]]) -> State[RoundReport]:
-    """How a round ends: completed, or failed with what is wrong with which machine; the others are judged anyway."""
+def conclude_round(
+    beat: Beat, passes: Sequence[tuple[str, State[Watched]]], tidied: Sequence[tuple[str, State[int]]] = ()
+) -> State[RoundReport]:
+    """How a round ends: completed, or failed with what is wrong with which machine; the others are judged anyway.
+
+    tidied: by machine, how the deletion of its old recordings ended, where that is asked for.
+    """
     watched = tuple(state.result() for _, state in passes if state.is_completed())
     failed = {asset: why_failed(state) for asset, state in passes if not state.is_completed()}
-    report = RoundReport(beat=beat, watched=watched, failed=failed)
+    not_tidied = {asset: why_failed(state) for asset, state in tidied if not state.is_completed()}
+    report = RoundReport(beat=beat, watched=watched, failed=failed, not_tidied=not_tidied)
     judged, raised = sum(each.judged for each in watched), sum(len(each.raised) for each in watched)
-    done = f"{len(watched)} machines, {judged} recordings judged, {raised} alarms raised"
-    silent = "; ".join(f"recordings/{beat.customer}/{name}: {why}" for name, why in list(beat.not_heard.items())[:3])
-    if not failed:
-        return Completed(message=f"{done}. {silent}".rstrip(". ") if silent else done, data=report)
-    told = "; ".join(f"{asset}: {why}" for asset, why in list(failed.items())[:3])
-    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-    return Failed(message=f"{done}. {told}{more}", data=report)
+    told = [
+        f"{len(watched)} machines, {judged} recordings judged, {raised} alarms raised",
+        _list_faults([f"{asset}: {why}" for asset, why in failed.items()]),
+        _list_faults([f"{asset}, old recordings stay: {why}" for asset, why in not_tidied.items()]),
+        _list_faults([f"recordings/{beat.customer}/{name}: {why}" for name, why in beat.not_heard.items()]),
+    ]
+    message = ". ".join(part.rstrip(". ") for part in told if part)
+    ended = Failed if failed or not_tidied else Completed
+    return ended(message=message, data=report)
+
+
+def _list_faults(faults: Sequence[str]) -> str:
+    more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+    return "; ".join([*faults[:_NAMED], *more])

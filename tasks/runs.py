@@ -84,12 +84,15 @@ def manifest_key(run: Run) -> str:
     return keys.run(run.customer, run.run_id, "manifest.json")
 
 
-def finished_runs(store: ObjectStore, customer: str, package_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key and manifest of every finished run of a package, by key; as plain JSON, whichever version wrote it."""
+def finished_runs(
+    store: ObjectStore, customer: str, package_id: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and manifest of every finished run of a package, or of all, by key; as plain JSON, whichever version wrote
+    it."""
     for key in store.list_keys(f"runs/{customer}/"):
         if key.endswith("/manifest.json"):
             manifest = json.loads(store.get(key))
-            if manifest["package"]["package_id"] == package_id:
+            if package_id is None or manifest["package"]["package_id"] == package_id:
                 yield key, manifest
 
 

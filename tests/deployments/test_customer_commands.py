@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import deployments.cli
 from engines.toy.plan import ToyPlan
-from schemas.errors import UsageError
+from schemas.errors import StoreError, UsageError
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.customers import load_customers, require_customer_file
@@ -114,6 +114,25 @@ def test_a_purge_says_what_it_deleted_the_inbox_of_the_file_included(folder: Pat
     assert removed["library"] == ["library/fan/acme-0123456789abcdef.parquet"]
     assert list(store.list_keys()) == ["raw/acme-2/1.zip"]
     assert not (folder / "acme.yaml").exists()
+
+
+def test_a_purge_says_how_to_go_on_before_it_deletes_anything(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alp("customer", "add", "acme")
+    store = FolderStore(tmp_path / "store")
+    store.put("raw/acme/1.zip", b"sent")
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise StoreError("the disk is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deployments.customer_removal.erase_own", cut)
+        done = CliRunner().invoke(deployments.cli.app, ["customer", "remove", "acme", "--purge", "--yes"])
+    assert "cut off, `alp customer remove acme --purge` goes on with it" in done.stderr
+    assert load_customers() == {}, "so that `alp deploy` does not register it again"
+    assert said("customer", "remove", "acme", "--purge", "--yes")["objects"] == {"raw/acme/": 1}
+    assert list(store.list_keys()) == []
 
 
 def looked_into(store: FolderStore, inbox: str) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,12 @@ def test_a_change_is_shown_from_before_to_after_and_only_it_is_made(store: Folde
 
 def test_who_is_there_to_run_them_is_named(store: FolderStore) -> None:
     run(store, ACME)
-    assert run(store, ACME).workers == ()
+    assert run(store, ACME).workers == {}
     with get_client(sync_client=True) as client:
         answer = client.request("POST", f"/work_pools/{POOL}/workers/heartbeat", json={"name": "hall-3"})
         answer.raise_for_status()
-    assert run(store, ACME).workers == ("hall-3",)
+    ((name, heard),) = run(store, ACME).workers.items()
+    assert (name, heard < timedelta(minutes=1)) == ("hall-3", True)
 
 
 def test_a_dry_run_shows_the_same_and_changes_nothing(store: FolderStore) -> None:

@@ -54,6 +54,9 @@ def test_a_bucket_is_made_tried_out_and_linked_to(alp_with: Alp, url: str) -> No
     assert linked.returncode == 0
     with urllib.request.urlopen(linked.stdout.strip()) as page:
         assert page.read() == b"<p>fleet</p>"
+    as_printed = open_store(url).uri("customers/acme/fleet.html")
+    with urllib.request.urlopen(alp_with("link", as_printed, "--store", url).stdout.strip()) as page:
+        assert page.read() == b"<p>fleet</p>"
 
 
 def test_a_wrong_secret_is_told_and_not_shown(alp_with: Alp, url: str) -> None:

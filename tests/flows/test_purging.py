@@ -5,23 +5,29 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prefect import Flow, State, get_client
-from prefect.states import Cancelling, Completed, Pending, Running
+from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
+import deployments.customer_removal as customer_removal
 from deployments.customer_removal import Removed, _names, purge
+from deployments.deploying import deploy
 from flows.onboard import onboard
 from flows.retrain import retrain
-from schemas.errors import EnvironmentFault, InputError
+from flows.scheduled import onboard_inbox
+from flows.score import score
+from schemas.customers import Customer
+from schemas.errors import EnvironmentFault, InputError, UsageError
 from schemas.settings import OnboardSettings, RoutingSettings
 from tasks import keys
-from tasks.calibrating import Champion
+from tasks.champions import Champion, Onboarding
 from tasks.lineage import Lineage, lineage_key
 from tasks.purging import Traces
 from tasks.runs import Manifest
-from tasks.sharing import set_consent
+from tasks.sharing import consent, set_consent
 from tasks.store import FolderStore
 
 Row = dict[str, str]
@@ -189,6 +195,119 @@ def test_a_purge_waits_for_a_run_that_is_about_to_end(two_plants: FolderStore, m
         removed = purge(LENDER, two_plants, inbox=None, refit=False, patience_s=600)
     assert removed is not None
     assert not two_plants.exists(keys.consent(LENDER))
+
+
+def test_others_who_may_be_learning_from_it_are_waited_for_and_their_models_found(
+    two_plants: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An onboarding that found the lender's normals before consent was withdrawn, and crowns its model after."""
+    late = keys.model(BORROWER, "fan-07", "0123456789abcdef")
+    said: list[str] = []
+    with ExitStack() as stack:
+        stack.enter_context(under_way(onboard, {"customer": BORROWER, "source": "x.zip"}, Running()))
+
+        def end(_: float) -> None:
+            assert not consent(two_plants, LENDER), "who begins now finds nothing"
+            assert list(two_plants.list_keys(f"raw/{LENDER}/")), "who began before finds all"
+            two_plants.put_model(lineage_key(late), Lineage(customers=(LENDER,)))
+            stack.close()
+            stack.enter_context(under_way(onboard, {"customer": BORROWER, "source": "later.zip"}, Running()))
+
+        monkeypatch.setattr("deployments.customer_removal.time.sleep", end)
+        removed = purge(LENDER, two_plants, inbox=None, refit=False, patience_s=600, say=said.append)
+    assert removed is not None
+    assert late in removed.models
+    assert f"may be learning from what {LENDER} lends" in said[0]
+
+
+@pytest.mark.parametrize("flow", [onboard, onboard_inbox])
+def test_who_looks_into_an_inbox_learns_by_runs_below_and_is_not_waited_for(
+    two_plants: FolderStore, flow: Flow[..., object]
+) -> None:
+    more = {"inbox": f"inbox/{BORROWER}"} if flow is onboard_inbox else {}
+    with under_way(flow, {"customer": BORROWER, **more}, Running()):
+        if flow is onboard:
+            with pytest.raises(EnvironmentFault, match="may be learning from what lender-kr lends"):
+                purge(LENDER, two_plants, inbox=None, refit=False)
+        else:
+            assert purge(LENDER, two_plants, inbox=None, refit=False) is not None
+
+
+def test_who_never_lent_is_purged_whoever_else_is_onboarded(two_plants: FolderStore) -> None:
+    two_plants.delete(keys.consent(LENDER))
+    with under_way(onboard, {"customer": BORROWER}, Running()):
+        assert purge(LENDER, two_plants, inbox=None, refit=False) is not None
+
+
+def test_a_retraining_under_way_is_found_behind_any_number_that_are_to_come(
+    two_plants: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(customer_removal, "_PAGE", 2)
+    with ExitStack() as stack:
+        stack.enter_context(under_way(retrain, {"machine_type": "fan"}, Running()))
+        for _ in range(5):
+            soon = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+            stack.enter_context(under_way(retrain, {"machine_type": "fan"}, soon))
+        with pytest.raises(EnvironmentFault, match="is under way"):
+            purge(LENDER, two_plants, inbox=None)
+
+
+def test_stages_of_others_that_name_it_go_and_a_retraining_to_come_goes_on_without_its_name(
+    two_plants: FolderStore,
+) -> None:
+    stage = {"selection": {"asset": {"customer": BORROWER}, "source": {"customers": [BORROWER, LENDER]}}}
+    asked = {"machine_type": "fan", "customer": LENDER, "recordings": 7, "only_if_due": True}
+    soon = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+    with get_client(sync_client=True) as client:
+        drawn = client.create_flow_run(score, parameters=stage, state=Completed())
+        old = client.create_flow_run(retrain, parameters=asked, state=Completed())
+        to_come = client.create_flow_run(retrain, parameters=asked, state=soon, tags=["machine:fan"])
+    removed = purge(LENDER, two_plants, inbox=None, refit=False)
+    assert removed is not None
+    with get_client(sync_client=True) as client:
+        left = {run.id: run for run in client.read_flow_runs(limit=200)}
+        client.delete_flow_run(to_come.id)
+    assert not left.keys() & {drawn.id, old.id}
+    kept = left[to_come.id]
+    assert (removed.flow_runs_kept, kept.state_type, kept.tags) == (1, "SCHEDULED", ["machine:fan"])
+    assert kept.parameters == {"machine_type": "fan", "only_if_due": True}
+
+
+def test_a_purge_that_was_cut_off_is_not_undone_by_deploying_and_goes_on(
+    two_plants: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "customers"
+    folder.mkdir()
+    path = folder / f"{LENDER}.yaml"
+    path.write_text(f"name: {LENDER}\ninbox: inbox/elsewhere\n", encoding="utf-8")
+    two_plants.put("inbox/elsewhere/2.zip", b"sent")
+    with monkeypatch.context() as patch:
+        patch.setattr(customer_removal, "erase_own", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            purge(LENDER, two_plants, inbox="inbox/elsewhere", folder=folder, refit=False)
+    assert not path.exists(), "`alp deploy` registers whom a file describes"
+    again = {LENDER: Customer(name=LENDER)}
+    with pytest.raises(UsageError, match=f"`alp customer remove {LENDER} --purge` goes on with it"):
+        deploy(again, two_plants.url, dry_run=True)
+
+    assert purge(LENDER, two_plants, inbox=None, folder=folder, refit=False) is not None
+    assert not two_plants.exists("inbox/elsewhere/2.zip"), "which its file alone knew of"
+    assert whatever_names(two_plants, LENDER) == []
+    deploy(again, two_plants.url, dry_run=True)
+
+
+def test_a_machine_is_onboarded_again_by_its_customer_s_settings_and_never_by_the_defaults(
+    two_plants: FolderStore, tmp_path: Path
+) -> None:
+    """No finished run tells how the borrower was onboarded: the model's own settings do."""
+    for key in list(two_plants.list_keys(f"runs/{BORROWER}/")):
+        if key.endswith("/manifest.json"):
+            two_plants.delete(key)
+    removed = purge(LENDER, two_plants, inbox=None)
+    assert removed is not None
+    assert removed.refitted == [f"{BORROWER} fan-07"]
+    settings = f"{keys.model(BORROWER, 'fan-07', champion(two_plants, BORROWER, 'fan-07').version)}/settings.json"
+    assert two_plants.get_model(settings, Onboarding).settings == SETTINGS
 
 
 @contextmanager

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from prefect import State, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from typer.testing import CliRunner, Result
 
 import tasks.scoring
+from deployments.cli import app
 from engines.toy import ToyClip, ToyPlan, render_clip
 from flows.onboard import onboard
 from flows.retrain import retrain
+from schemas.errors import StoreError
 from schemas.settings import GrowthPolicy, OnboardSettings, RoutingSettings
 from tasks import keys
 from tasks.calibrating import Champion
-from tasks.challenging import CHOSEN_BY_LABELS, Comparison, Outcome, RetrainReport
-from tasks.champions import Change, promote, read_succession, rollback
+from tasks.challenging import (
+    CHOSEN_BY_LABELS,
+    Comparison,
+    Entrant,
+    Outcome,
+    RetrainReport,
+    prepare_challenge,
+)
+from tasks.champions import Change, Onboarding, onboarding_key, promote, read_succession, rollback
 from tasks.fleet import AssetCard, card_key, gather_fleet
 from tasks.monitoring import load_watch
 from tasks.sharing import set_consent
@@ -191,6 +204,21 @@ def test_a_promoted_champion_has_all_that_whoever_follows_it_needs(
     assert card.report in store.get(keys.fleet(PLANT)).decode()
 
 
+def test_by_hand_it_is_a_command_that_says_what_became_of_each_machine(
+    promoted: tuple[FolderStore, State[RetrainReport]], copy: Callable[[FolderStore], FolderStore]
+) -> None:
+    store = copy(promoted[0])
+
+    def alp(*words: str) -> Result:
+        return CliRunner().invoke(app, ["retrain", *words, "--store", store.url])
+
+    done = alp("pump")
+    assert (done.exit_code, f"{PLANT} pump-00: as it was" in done.stdout) == (0, True)
+    rest = alp("pump", "--if-due", "--json")
+    assert json.loads(rest.stdout)["outcomes"] == []
+    assert "did you mean pump?" in str(alp("pumpe").exception)
+
+
 def test_the_runs_read_as_sentences_and_each_machine_has_its_own(
     promoted: tuple[FolderStore, State[RetrainReport]],
 ) -> None:
@@ -313,6 +341,32 @@ def test_a_machine_that_cannot_be_challenged_stops_no_other_and_is_named_with_th
     assert state.message is not None
     assert "1 promoted, 0 refused, 0 as they were, 1 failed. lender pump-01: " in state.message
     assert "onboard a package of the machine again" in state.message
+
+
+def test_a_machine_whose_onboarding_is_under_way_is_put_off_and_stays_due(
+    alone: FolderStore, packages: Path, tmp_path: Path
+) -> None:
+    """Its champion is crowned, and the manifest of the run that crowned it not written yet."""
+    store = lent(alone, packages / "sound", tmp_path / "store")
+    beside = onboarding_key(keys.model(PLANT, "pump-00", champion(store).version))
+    manifest = keys.run(PLANT, store.get_model(beside, Onboarding).run_id, "manifest.json")
+    written = store.get(manifest)
+    store.delete(manifest)
+    state = run(store, only_if_due=True)
+    found = outcome(state)
+    assert (state.is_completed(), found.became, found.put_off) == (True, "overtaken", True)
+    assert "its onboarding" in found.why
+    assert f"put off until their onboarding has ended: {PLANT} pump-00" in str(state.message)
+    assert champion(store) == champion(alone)
+
+    long_ago = time.time() - 2 * 3600
+    for path in (store.root / beside, *(store.root / manifest).parent.rglob("*")):
+        os.utime(path, (long_ago, long_ago))
+    with pytest.raises(StoreError, match="its run was cut off, or it is of an older version; onboard a package"):
+        prepare_challenge.fn(Entrant(customer=PLANT, asset="pump-00"), store.url)
+
+    store.put(manifest, written)
+    assert outcome(run(store, only_if_due=True)).became == "promoted", "what it has not learnt from is new still"
 
 
 def test_a_run_that_was_killed_before_it_crowned_goes_on_where_it_stopped(

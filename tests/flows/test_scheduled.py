@@ -14,12 +14,13 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 
 from flows.onboard import onboard
 from flows.scheduled import monitor_machines, onboard_inbox
+from schemas.errors import StoreError
 from schemas.machine_types import MachineType
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.inbox import InboxReport
 from tasks.intake import receive_package
-from tasks.rounds import RoundReport
+from tasks.rounds import RoundReport, expire_recordings
 from tasks.runs import REJECTED
 from tasks.s3_store import S3Store
 from tasks.store import FolderStore, ObjectStore
@@ -98,8 +99,11 @@ def test_the_next_look_finds_nothing_to_do(
     again = look(swept[0], settings)
     assert again.is_completed()
     found = again.result().look
-    assert (became(again), found.known, found.refused) == ({}, 1, ("a-broken.zip", "c-refused.zip"))
-    assert "refused before: a-broken.zip" in str(again.message), "who looks at the newest run alone learns of it"
+    assert (became(again), found.known, list(found.refused)) == ({}, 1, ["a-broken.zip", "c-refused.zip"])
+    why = found.refused["a-broken.zip"]
+    assert f"a-broken.zip was refused before: {why}" in str(again.message), (
+        "who looks at the newest run alone learns it"
+    )
 
 
 def test_what_was_onboarded_by_hand_is_known(
@@ -166,6 +170,7 @@ def test_a_machine_that_fails_keeps_no_other_from_its_turn(
     assert broken.is_failed()
     assert broken.message is not None
     assert "fan-00: " in broken.message
+    assert "recordings/acme/fan00: there is no such machine" in broken.message, "told though something else is wrong"
     assert [watched.asset for watched in report.watched] == ["valve-00"]
     assert report.watched[0].judged == 1
     assert (
@@ -179,6 +184,38 @@ def test_a_machine_that_fails_keeps_no_other_from_its_turn(
     assert mended.is_completed()
     assert {watched.asset: watched.judged for watched in mended.result().watched} == {"fan-00": 1, "valve-00": 0}
     assert "recordings/acme/fan-00/1.wav" in store.list_keys("recordings/acme/"), "kept unless retention is given"
+
+
+def test_a_round_ends_with_all_it_did_though_old_recordings_cannot_be_deleted(
+    swept: tuple[FolderStore, State[InboxReport]],
+    toy_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = FolderStore(Path(shutil.copytree(swept[0].root, tmp_path / "store")))
+    store.erase("recordings/")
+    for asset in ("fan-00", "valve-00"):
+        sound = next(path for path in sorted((toy_folder / "audio").iterdir()) if path.name.startswith(asset[:3]))
+        store.put_file(f"recordings/acme/{asset}/old.wav", sound)
+    settle(store, days=3)
+    delete = FolderStore.delete
+
+    def read_only(self: FolderStore, key: str) -> None:
+        if key.startswith("recordings/acme/fan-00/"):
+            raise StoreError(f"{key} cannot be deleted")
+        delete(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "delete", read_only)
+        ended = monitor_machines("acme", store.url, 2, return_state=True)
+    report: RoundReport = ended.result(raise_on_failure=False)
+    assert (ended.is_failed(), report.failed, list(report.not_tidied)) == (True, {}, ["fan-00"])
+    assert "fan-00, old recordings stay: recordings/acme/fan-00/old.wav cannot be deleted" in str(ended.message)
+    assert [watched.asset for watched in report.watched] == ["fan-00", "valve-00"]
+    assert not store.exists("recordings/acme/valve-00/old.wav")
+
+    store.delete(keys.asset("acme", "fan-00", "champion.json"))
+    assert expire_recordings.fn("acme", "fan-00", store.url, 2) == 0, "which a purge took away meanwhile"
 
 
 def send(store: S3Store, name: str, path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, StoreError, UsageError
 from schemas.references import Package
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.assets import describe_state, find_asset, relabel_clip, retract_clip, settings_of
-from tasks.calibrating import Champion
+from tasks.champions import Champion, Onboarding
 from tasks.corrections import Correction, near_matches, read_corrections, standing
 from tasks.intake import receive_package
 from tasks.ledger import (
@@ -214,8 +214,6 @@ def test_an_asset_shows_its_recordings_packages_and_corrections(store: FolderSto
 
 
 def test_a_package_is_onboarded_again_as_the_run_that_made_the_champion_was(store: FolderStore) -> None:
-    assert settings_of(store, "acme", "fan-00", P1) == OnboardSettings()
-
     def file_run(run_id: str, package: str, seed: int, threshold: bytes) -> None:
         manifest = {
             "package": {"package_id": package},
@@ -233,6 +231,31 @@ def test_a_package_is_onboarded_again_as_the_run_that_made_the_champion_was(stor
     store.put_model(keys.asset("acme", "fan-00", "champion.json"), champion)
     store.put(f"{keys.model('acme', 'fan-00', 'v')}/threshold.json", b"champion's")
     assert settings_of(store, "acme", "fan-00", P1).seed == 1
+
+
+def test_settings_that_no_run_of_the_package_tells_are_the_champion_s_another_run_s_or_the_file_s(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALP_CUSTOMERS", str(tmp_path / "customers"))
+
+    def seed() -> int:
+        return settings_of(store, "acme", "fan-00", P1).seed
+
+    with pytest.raises(StoreError, match=f"nothing says by which settings package {P1} of acme was onboarded"):
+        seed()
+    (tmp_path / "customers").mkdir()
+    (tmp_path / "customers" / "acme.yaml").write_text("name: acme\nseed: 7\n", encoding="utf-8")
+    assert seed() == 7
+    manifest = {"package": {"package_id": P2}, "result": {"verdict": "accepted"}}
+    for run_id, said in (("b" * 16, {"seed": 8}), ("c" * 16, {"of another version": 1})):
+        document = json.dumps({**manifest, "run": {"settings": said}})
+        store.put(keys.run("acme", run_id, "manifest.json"), document.encode())
+    assert seed() == 8
+    champion = Champion(version="v", engine="a", encoder="logmel", ledger_version="0", previous=None)
+    store.put_model(keys.asset("acme", "fan-00", "champion.json"), champion)
+    heard_by = Onboarding(run_id="d" * 16, settings=OnboardSettings(seed=9))
+    store.put_model(f"{keys.model('acme', 'fan-00', 'v')}/settings.json", heard_by)
+    assert seed() == 9
 
 
 # --- what a package is called that is onboarded again -------------------------------------------------------------

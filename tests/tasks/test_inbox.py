@@ -145,7 +145,7 @@ def test_another_customer_s_inbox_is_not_looked_into(store: FolderStore) -> None
 def test_a_refused_package_is_taken_up_again_once_the_settings_changed(store: FolderStore) -> None:
     drop(store, "first.zip", "a")
     assert try_out(store, look(store).new[0], Failed(name=REJECTED, message="row 2: mend it")) == "refused"
-    assert (names(look(store)), look(store).refused) == ([], ("first.zip",))
+    assert (names(look(store)), look(store).refused) == ([], {"first.zip": "row 2: mend it"})
     changed = OnboardSettings(seed=1)
     assert names(look(store, changed)) == ["first.zip"]
     assert try_out(store, look(store, changed).new[0], Completed(), changed) == "onboarded"
@@ -245,7 +245,7 @@ def test_what_was_refused_by_hand_is_taken_up_once_the_settings_changed(store: F
     drop(store, "first.zip", "a")
     (arrival,) = look(store).new
     file_run(store, arrival.package, "rejected")
-    assert (names(look(store)), look(store).refused) == ([], ("first.zip",))
+    assert (names(look(store)), look(store).refused) == ([], {"first.zip": ""})
     assert names(look(store, OnboardSettings(seed=1))) == ["first.zip"]
 
 
@@ -375,7 +375,7 @@ def test_the_end_of_a_look_tells_of_every_file_that_is_not_onboarded(
         customer="acme",
         new=(),
         known=2,
-        refused=("old.zip",),
+        refused={"old.zip": "row 3: name the machine"},
         unsettled=(),
         left_alone={"readme.txt": "it is no zip"},
         given_up=("killer.zip",),
@@ -385,7 +385,12 @@ def test_the_end_of_a_look_tells_of_every_file_that_is_not_onboarded(
     assert (state.is_failed(), state.name == REJECTED) == (bad, bad)
     message = str(state.message)
     assert ("new.zip refused: row 2: mend it" in message) == bad
-    for told in ("2 known already", "refused before: old.zip", "killer.zip failed 3 times", "readme.txt is left alone"):
+    for told in (
+        "2 known already",
+        "old.zip was refused before: row 3: name the machine",
+        "killer.zip failed 3 times",
+        "readme.txt is left alone",
+    ):
         assert told in message
     assert [[row["name"] for row in table] for table in tables] == (
         [["new.zip", "old.zip", "killer.zip", "readme.txt"]] if bad else []

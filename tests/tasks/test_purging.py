@@ -11,10 +11,19 @@ import pandas as pd
 import pytest
 
 from tasks import keys
-from tasks.champions import Champion
+from tasks.champions import _PARTS, Champion, read_succession
 from tasks.lineage import Lineage, lineage_key
-from tasks.purging import Traces, erase_learnt, erase_own, erase_sources, find_traces, what_is_left
+from tasks.purging import (
+    Traces,
+    erase_learnt,
+    erase_own,
+    erase_sources,
+    find_traces,
+    stop_lending,
+    what_is_left,
+)
 from tasks.s3_store import S3Store
+from tasks.sharing import consent, set_consent
 from tasks.store import FolderStore, ObjectStore
 
 LENDER, BORROWER, BYSTANDER = "lender", "borrower", "lender-2"
@@ -182,3 +191,51 @@ def test_a_model_that_is_made_meanwhile_is_told_of(store: ObjectStore) -> None:
     purge(store)
     learn(store, BORROWER, "fan-00", "m6", run="r6", source=(LENDER,))
     assert what_is_left(store, LENDER) == [keys.model(BORROWER, "fan-00", "m6"), f"runs/{BORROWER}/r6/fan-00"]
+
+
+def test_a_machine_that_never_had_a_champion_does_not_learn_again(store: ObjectStore) -> None:
+    """Its first onboarding has gathered a source, or crowned nothing."""
+    drawn = json.dumps({"source": {"customers": [LENDER]}}).encode()
+    store.put(keys.run(BORROWER, "r9", "fan-09/selection.json"), drawn)
+    store.put_frame(keys.asset(BORROWER, "fan-09", "ledger.parquet"), pd.DataFrame({"package": ["cc"]}))
+    assert "fan-09" not in {each.asset for each in purge(store).deaf}
+
+
+def test_the_history_says_that_a_champion_was_deleted_and_nobody_s_name(store: ObjectStore) -> None:
+    purge(store)
+    deposed = read_succession(store, BORROWER, "fan-00")
+    last = deposed.changes[-1]
+    assert (last.by, last.version, last.crowned) == ("purge", "m3", False)
+    assert "learnt from recordings whose owner had them deleted" in last.sentence
+    assert deposed.held_by("m3") is None, "made again from what others lend, it may be crowned"
+    assert read_succession(store, BORROWER, "fan-01").changes[-1].version == "m4", "which nothing happened to"
+
+
+def test_a_champion_that_stays_follows_the_last_whole_model_that_did_not_learn_from_it(store: ObjectStore) -> None:
+    for version, source in (("own", ()), ("m5", (LENDER,)), ("m6", ())):
+        learn(store, BORROWER, "fan-07", version, run=f"r-{version}", source=source)
+    for part in _PARTS:
+        store.put(f"{keys.model(BORROWER, 'fan-07', 'own')}/{part}", b"{}")
+    changes = [crowned("own", None), crowned("m5", "own"), crowned("m6", "m5")]
+    key = keys.asset(BORROWER, "fan-07", "succession.json")
+    store.put(key, json.dumps({"changes": changes}).encode())
+    purge(store)
+    champion = store.get_model(keys.asset(BORROWER, "fan-07", "champion.json"), Champion)
+    assert (champion.version, champion.previous) == ("m6", "own")
+    history = read_succession(store, BORROWER, "fan-07")
+    assert [(each.by, each.version) for each in history.changes[3:]] == [("purge", "m5")]
+    assert history.before("m6") == "own", "where a rollback after next leads to"
+
+
+def crowned(version: str, previous: str | None) -> dict[str, object]:
+    said = {"version": version, "engine": "b", "encoder": "x", "ledger_version": "1", "previous": previous}
+    return {"at": "2026-01-01T00:00:00Z", "by": "onboard", "crowned": True, "reason": "the newest fit", **said}
+
+
+def test_who_looks_for_a_source_finds_none_of_who_goes_also_where_its_consent_is_damaged(store: ObjectStore) -> None:
+    assert stop_lending(store, LENDER), "the fixture's consent is damaged"
+    assert not consent(store, LENDER)
+    set_consent(store, LENDER, share_source=True)
+    assert stop_lending(store, LENDER)
+    assert not consent(store, LENDER)
+    assert not stop_lending(store, BORROWER), "who never lent anything"
