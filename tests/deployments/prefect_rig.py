@@ -42,13 +42,21 @@ def prefect_server(home: Path) -> Iterator[str]:
     try:
         await_true(lambda: is_healthy(url), seconds=180, what=f"the server; see {home / 'log.txt'}")
         with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "ERROR"}):
+            forget_servers()
             yield url
-        # Else these threads go on talking to a server that is gone, with the events of whichever tests come next.
-        for worker in (APILogWorker, EventsWorker):
-            worker.drain_all(timeout=60, at_exit=False)
+        forget_servers()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def forget_servers() -> None:
+    """Let go of the threads that talk to a server: they would go on talking to one that is gone, with what comes next.
+
+    So do those that a test harness leaves, whichever test it was of.
+    """
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=60, at_exit=False)
 
 
 def is_healthy(url: str) -> bool:

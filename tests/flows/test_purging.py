@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect import Flow, State, get_client
@@ -187,11 +189,17 @@ def test_a_run_that_was_started_while_somebody_thought_about_the_answer_stops_a_
     assert two_plants.exists(keys.consent(LENDER))
 
 
+def pauses(monkeypatch: pytest.MonkeyPatch, pause: Callable[..., None]) -> None:
+    """Do something in place of each pause of a purge, and of nobody else's in this process."""
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pause(seconds))
+    monkeypatch.setattr(customer_removal, "time", clock)
+
+
 def test_a_purge_waits_for_a_run_that_is_about_to_end(two_plants: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         stack.enter_context(under_way(onboard, {"customer": LENDER}, Running()))
         # Nobody waits in vain: the run ends at the first look that finds it.
-        monkeypatch.setattr("deployments.customer_removal.time.sleep", lambda _: stack.close())
+        pauses(monkeypatch, lambda _: stack.close())
         removed = purge(LENDER, two_plants, inbox=None, refit=False, patience_s=600)
     assert removed is not None
     assert not two_plants.exists(keys.consent(LENDER))
@@ -213,7 +221,7 @@ def test_others_who_may_be_learning_from_it_are_waited_for_and_their_models_foun
             stack.close()
             stack.enter_context(under_way(onboard, {"customer": BORROWER, "source": "later.zip"}, Running()))
 
-        monkeypatch.setattr("deployments.customer_removal.time.sleep", end)
+        pauses(monkeypatch, end)
         removed = purge(LENDER, two_plants, inbox=None, refit=False, patience_s=600, say=said.append)
     assert removed is not None
     assert late in removed.models
