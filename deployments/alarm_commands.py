@@ -6,12 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say
 from schemas.errors import EnvironmentFault, UsageError
 from schemas.settings import Environment, Language
-from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from deployments.delivery import Way
@@ -46,11 +44,13 @@ def connect(
     """Have the Prefect server tell people of a customer's alarms; the same name again replaces the way."""
     from deployments.delivery import connect as make_way
     from deployments.delivery import email_block, slack_block, webhook_block
+    from deployments.prefect_server import require_server
 
     given = [kind for kind, value in (("webhook", webhook), ("slack", slack), ("email", email)) if value]
     if len(given) != 1:
         raise UsageError("say one way: --webhook URL, --slack URL or --email ADDRESS")
-    _require_server()
+    # Before an address is read.
+    require_server("automations live on one that stays")
     if webhook:
         way = make_way(customer, "webhook", webhook_block(_secret(webhook)), name=name)
     elif slack:
@@ -59,7 +59,7 @@ def connect(
         way = make_way(customer, "email", email_block(email or [], sender), name=name)
     _show([way], as_json=as_json, one=True)
     if not as_json:
-        _say(f"Next: {sys.argv[0]} alarms test --customer {customer}", "dim")
+        say(f"Next: {sys.argv[0]} alarms test --customer {customer}", "dim")
 
 
 @alarms_app.command(name="list")
@@ -106,7 +106,7 @@ def try_out(
         print_json({"ways": [_line(each.way) | {"ok": each.ok, "detail": each.detail} for each in results]})
     else:
         for each in results:
-            _say(
+            say(
                 f"{each.way.name}: {'delivered' if each.ok else 'not delivered'}, {each.detail}",
                 None if each.ok else "red",
             )
@@ -152,38 +152,27 @@ def show(
         )
         return
     if standing is None:
-        _say(f"{asset_id} of {customer} was never watched", "dim")
+        say(f"{asset_id} of {customer} was never watched", "dim")
     else:
         counted = count_recordings(shelf, customer, asset_id, standing.model_version)
         seen = f"{counted.judged} judged and {counted.refused} refused by model {standing.model_version}"
-        _say(f"{asset_id} of {customer}: {standing.state.phase}, {seen}")
+        say(f"{asset_id} of {customer}: {standing.state.phase}, {seen}")
     if coverage is not None and not coverage.covered:
-        _say(coverage.sentence, "bold yellow")
+        say(coverage.sentence, "bold yellow")
     if drift is not None and drift.mark is not None:
-        _say(drift.sentence, "yellow")
+        say(drift.sentence, "yellow")
     if pace is not None and pace.outrun:
-        _say(pace.sentence, "yellow")
+        say(pace.sentence, "yellow")
     for alarm in alarms:
         end = f"ended {when(alarm.cleared_at)}" if alarm.cleared_at else "no end yet"
         if alarm.superseded_by:
             end = f"left open by model {alarm.superseded_by}"
-        _say(f"  {alarm.alarm_id}  {alarm.sentence} ({end})")
+        say(f"  {alarm.alarm_id}  {alarm.sentence} ({end})")
 
 
 def _secret(value: str) -> str:
     """An address as it was given, or the first line of stdin, where no list of processes shows it."""
     return sys.stdin.readline().strip() if value == _STDIN else value
-
-
-def _require_server() -> None:
-    """Say that there is no server before an address is read."""
-    from tasks.events import server_url
-
-    if server_url() is None:
-        raise EnvironmentFault(
-            "no Prefect server is configured, and automations live on one that stays: `alp up` starts one here with all"
-            " it needs; or set PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
-        )
 
 
 def _line(way: Way) -> dict[str, object]:
@@ -198,11 +187,7 @@ def _show(found: list[Way], *, as_json: bool, one: bool = False, removed: bool =
         print_json(lines[0] if one else {"ways": lines})
         return
     if not found:
-        _say("Nobody is told of alarms: make a way with `alp alarms connect`", "dim")
+        say("Nobody is told of alarms: make a way with `alp alarms connect`", "dim")
     for way in found:
         did = "is taken away" if removed else "tells of alarms, drift and outages" if way.enabled else "is paused"
-        _say(f"{way.customer}: {way.name} ({way.kind}) {did}")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)
+        say(f"{way.customer}: {way.name} ({way.kind}) {did}")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say, stdout
 from schemas.errors import InputError, RejectedError
 from schemas.references import Verdict
 from schemas.settings import Environment
@@ -106,11 +105,11 @@ def _conclude(
         document = corrected.model_dump(mode="json") | {"refit": outcome.document() if outcome else None}
         print_json(document)
         return _exit_code(outcome)
-    _say(_what_was_done(corrected))
+    say(_what_was_done(corrected))
     if outcome is not None:
         print_outcome(stdout, outcome, Words("en"))
     else:
-        _say(f"{asset} was not refitted: its next onboarding heeds the correction", "dim")
+        say(f"{asset} was not refitted: its next onboarding heeds the correction", "dim")
     return _exit_code(outcome)
 
 
@@ -152,23 +151,19 @@ def _print_state(state: AssetState) -> None:
     from tasks.engine_names import engine_phrase
     from tasks.report.words import duration
 
-    _say(f"{state.asset} of {state.customer}: {state.machine_type} {state.section_id}, {duration(state.hours)}", "bold")
+    say(f"{state.asset} of {state.customer}: {state.machine_type} {state.section_id}, {duration(state.hours)}", "bold")
     champion = state.champion
     if champion is None:
-        _say("  no champion yet")
+        say("  no champion yet")
     else:
         before = f", before it {champion.previous}" if champion.previous else ""
-        _say(f"  champion: {engine_phrase(champion.engine)} ({champion.encoder}), model {champion.version}{before}")
+        say(f"  champion: {engine_phrase(champion.engine)} ({champion.encoder}), model {champion.version}{before}")
         if champion.ledger_version != state.ledger_version:
-            _say("  the ledger has changed since the champion was fitted", "yellow")
-    _say("  recordings: " + ", ".join(f"{count} {role}" for role, count in state.recordings.items()))
+            say("  the ledger has changed since the champion was fitted", "yellow")
+    say("  recordings: " + ", ".join(f"{count} {role}" for role, count in state.recordings.items()))
     for part in state.packages:
-        _say(f"  package {part.package}: {part.recordings} recordings")
+        say(f"  package {part.package}: {part.recordings} recordings")
     for said in state.corrections:
         did = "retracted" if said.action == "retract" else f"relabelled {said.label}"
         why = f": {said.reason}" if said.reason else ""
-        _say(f"  {said.clip_id} {did}{why}")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+        say(f"  {said.clip_id} {did}{why}")

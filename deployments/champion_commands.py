@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say
 from schemas.errors import InputError, StoreError
 from schemas.settings import Environment
 
@@ -78,7 +77,7 @@ def _list_champions(customer: str, store: str | None, *, as_json: bool) -> None:
         whose = f"; machines there are of {', '.join(others[:10])}: name one with --customer" if others else ""
         raise InputError(f"{customer} has no machine yet in {shelf.url}{whose or ': onboard a package of it'}")
     for name, who in champions.items():
-        _say(f"{name}: {'no champion yet' if who is None else _describe(who)}")
+        say(f"{name}: {'no champion yet' if who is None else _describe(who)}")
 
 
 @champion_app.command()
@@ -102,16 +101,16 @@ def show(asset: AssetName, customer: Customer = "local", store: StoreUrl = None,
             }
         )
         return
-    _say(f"{name} of {customer}: {_describe(champion)}", "bold")
+    say(f"{name} of {customer}: {_describe(champion)}", "bold")
     if (crowned := history.last_of(champion.version)) is not None:
-        _say(f"  {crowned.sentence}")
-    _say(f"  before it: {champion.previous or 'none'}")
+        say(f"  {crowned.sentence}")
+    say(f"  before it: {champion.previous or 'none'}")
     if comparison is not None:
         verdict = "not worse" if comparison.not_worse else "worse"
         challenger, met = comparison.challenger.version, comparison.champion.version
-        _say(f"  last comparison: challenger {challenger} was {verdict} than {met}")
+        say(f"  last comparison: challenger {challenger} was {verdict} than {met}")
         for sentence in [*([comparison.must] if comparison.must else []), *(c.sentence for c in comparison.criteria)]:
-            _say(f"    {sentence}")
+            say(f"    {sentence}")
 
 
 @champion_app.command()
@@ -172,19 +171,19 @@ def _conclude(store: ObjectStore, customer: str, asset: str, ended: Coronation, 
         _print_json({"customer": customer, "asset": asset, "changed": changed, **said})
         return
     if not changed:
-        _say(f"{asset} of {customer} is judged by {_describe(champion)} already")
+        say(f"{asset} of {customer} is judged by {_describe(champion)} already")
         return
-    _say(f"{asset} of {customer} is judged by {_describe(champion)} from now on", "bold")
+    say(f"{asset} of {customer} is judged by {_describe(champion)} from now on", "bold")
     if before is not None:
-        _say(f"  until now: {_describe(before)}")
-    _say("  a monitor that runs takes it up at its next look, and its alarm starts anew", "dim")
+        say(f"  until now: {_describe(before)}")
+    say("  a monitor that runs takes it up at its next look, and its alarm starts anew", "dim")
 
 
 def _print_history(
     asset: str, customer: str, champion: Champion | None, history: Succession, whole: dict[str, bool]
 ) -> None:
     now = "no champion yet" if champion is None else _describe(champion)
-    _say(f"{asset} of {customer}: {now}", "bold")
+    say(f"{asset} of {customer}: {now}", "bold")
     crowned = None if champion is None else history.last_of(champion.version)
     for change in history.changes:
         mark = "*" if change is crowned else " "
@@ -192,9 +191,9 @@ def _print_history(
         did = {"onboard": "onboarded", "retrain": "retrained", "promote": "promoted", "rollback": "back by rollback"}
         not_crowned = "deleted" if change.by == "purge" else "refused"
         became = did[change.by] if change.crowned else not_crowned
-        _say(f"{mark} {change.at:%Y-%m-%d %H:%M} {change.version} {became}{gone}: {change.reason}")
+        say(f"{mark} {change.at:%Y-%m-%d %H:%M} {change.version} {became}{gone}: {change.reason}")
     for version in (each for each in whole if history.held_by(each) is not None):
-        _say(f"  {version} is held: `alp champion promote {asset} {version} --customer {customer}` crowns it", "dim")
+        say(f"  {version} is held: `alp champion promote {asset} {version} --customer {customer}` crowns it", "dim")
 
 
 def _describe(champion: Champion) -> str:
@@ -207,7 +206,3 @@ def _print_json(document: dict[str, Any]) -> None:
     from deployments.printing import print_json
 
     print_json(document)
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)

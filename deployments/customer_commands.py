@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from deployments.options import AsJson, CustomersFolder, StoreUrl, stderr, stdout
+from deployments.options import AsJson, CustomersFolder, StoreUrl, say, stderr, stdout
 from schemas.errors import UsageError
 from schemas.settings import EngineChoice, Environment, Language
 from tasks.plain_text import without_controls
@@ -85,8 +85,8 @@ def add(
     if as_json:
         print_json({"customer": name, "file": str(path)})
         return
-    _say(f"Wrote {path}")
-    _say(f"Next: {sys.argv[0]} deploy", "dim")
+    say(f"Wrote {path}")
+    say(f"Next: {sys.argv[0]} deploy", "dim")
 
 
 def _customer_of(said: dict[str, Any]) -> Customer:
@@ -114,11 +114,11 @@ def list_(folder: CustomersFolder = None, as_json: AsJson = False) -> None:
         print_json({"customers": [customer.model_dump(mode="json") for customer in customers.values()]})
         return
     if not customers:
-        _say("There are no customers: write a first one with `alp customer add NAME`", "dim")
+        say("There are no customers: write a first one with `alp customer add NAME`", "dim")
     for customer in customers.values():
         when = f"onboard {customer.schedule.onboard or 'by hand'}, monitor {customer.schedule.monitor or 'by hand'}"
         machines = ", ".join(customer.machine_types) or "any machines"
-        _say(f"{customer.name}: {when} ({customer.time_zone}); {machines}")
+        say(f"{customer.name}: {when} ({customer.time_zone}); {machines}")
 
 
 @customer_app.command()
@@ -134,9 +134,9 @@ def show(name: Name, folder: CustomersFolder = None, as_json: AsJson = False) ->
     if as_json:
         print_json(document)
         return
-    _say(f"# {customer_path(name, folder)}", "dim")
+    say(f"# {customer_path(name, folder)}", "dim")
     for line in yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=120).splitlines():
-        _say(line)
+        say(line)
 
 
 @customer_app.command()
@@ -162,7 +162,7 @@ def remove(
     else:
         removed = _purge(name, store, folder=folder, refit=not no_refit, yes=yes, as_json=as_json)
     if removed is None:
-        _say("Nothing was deleted", "dim")
+        say("Nothing was deleted", "dim")
         raise typer.Exit(UsageError.exit_code)
     if as_json:
         print_json(asdict(removed))
@@ -216,38 +216,34 @@ def _spell_traces(traces: Traces) -> list[str]:
 
 def _print_removed(removed: Removed, *, purged: bool) -> None:
     if not removed.server:
-        _say("No Prefect server is configured: deployments that stand on one stay there until `alp deploy`", "yellow")
+        say("No Prefect server is configured: deployments that stand on one stay there until `alp deploy`", "yellow")
     for name in removed.deployments:
-        _say(f"deleted deployment {name}")
+        say(f"deleted deployment {name}")
     for prefix, count in removed.objects.items():
-        _say(f"deleted {count} objects below {prefix}")
+        say(f"deleted {count} objects below {prefix}")
     for key in removed.library:
-        _say(f"deleted {key}")
+        say(f"deleted {key}")
     for prefix in removed.models:
-        _say(f"deleted {prefix}, which had learnt from {removed.customer}")
+        say(f"deleted {prefix}, which had learnt from {removed.customer}")
     for prefix in removed.runs_without_source:
-        _say(f"deleted what {prefix} says of its source")
+        say(f"deleted what {prefix} says of its source")
     for way in removed.ways:
-        _say(f"deleted way {way} of alarms, and its address")
+        say(f"deleted way {way} of alarms, and its address")
     if removed.flow_runs:
-        _say(
+        say(
             f"deleted {removed.flow_runs} flow runs with their artifacts: those of {removed.customer}, retrainings that"
             " it had asked for, and stages of others' runs that name it as source"
         )
     if removed.flow_runs_kept:
-        _say(f"{removed.flow_runs_kept} retrainings to come stay, without the name of {removed.customer}")
+        say(f"{removed.flow_runs_kept} retrainings to come stay, without the name of {removed.customer}")
     for machine in removed.refitted:
-        _say(f"{machine} learnt again without {removed.customer}")
+        say(f"{machine} learnt again without {removed.customer}")
     for machine, what in removed.without_champion.items():
-        _say(f"{machine} has no model now: {what}", "bold yellow")
+        say(f"{machine} has no model now: {what}", "bold yellow")
     if removed.file:
-        _say(f"deleted {removed.file}")
+        say(f"deleted {removed.file}")
     if not purged:
-        _say(
+        say(
             f"What {removed.customer} sent, and what was made of it, stays in the store; --purge deletes that as well",
             "dim",
         )
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, CustomersFolder, StoreUrl, stdout
+from deployments.options import AsJson, CustomersFolder, StoreUrl, say
 from schemas.settings import Environment
-from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from deployments.deploying import Change, Plan
@@ -52,9 +50,9 @@ def deploy(
     if as_json:
         print_json(_document(plan, applied=not dry_run))
     elif dry_run:
-        _say("Nothing was changed: this was a dry run", "dim")
+        say("Nothing was changed: this was a dry run", "dim")
     elif plan.changes:
-        _say(f"Done. {_who_runs_them(plan, pool)}", "dim")
+        say(f"Done. {_who_runs_them(plan, pool)}", "dim")
 
 
 def _who_runs_them(plan: Plan, pool: str) -> str:
@@ -67,20 +65,20 @@ def _who_runs_them(plan: Plan, pool: str) -> str:
 
 def _print_plan(plan: Plan, pool: str) -> None:
     if plan.pool is not None:
-        _say(f"+ work pool {pool}: processes of whichever machine a worker runs on", "green")
+        say(f"+ work pool {pool}: processes of whichever machine a worker runs on", "green")
     for change in plan.changes:
         _print_change(change)
     if not plan.changes:
-        _say("Nothing to change.")
-    _say(f"{plan.as_wanted} deployments and automations are as the files say", "dim")
+        say("Nothing to change.")
+    say(f"{plan.as_wanted} deployments and automations are as the files say", "dim")
 
 
 def _print_change(change: Change) -> None:
     sign, style = _SIGNS[change.action]
-    _say(f"{sign} {change.name}" + (" (stays paused)" if change.paused else ""), style)
+    say(f"{sign} {change.name}" + (" (stays paused)" if change.paused else ""), style)
     for name, (before, after) in change.fields.items():
         shown = _shown(after) if change.action == "add" else f"{_shown(before)} → {_shown(after)}"
-        _say(f"    {name}: {shown}")
+        say(f"    {name}: {shown}")
 
 
 def _shown(value: Any) -> str:
@@ -90,7 +88,3 @@ def _shown(value: Any) -> str:
 def _document(plan: Plan, *, applied: bool) -> dict[str, Any]:
     changes = [change.document() for change in plan.changes]
     return {"applied": applied, "changes": changes, "as_wanted": plan.as_wanted}
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl
 from schemas.settings import Environment, Language
-from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from tasks.fleet import Fleet
@@ -54,11 +52,7 @@ def _print_fleet(found: Fleet, page: str, language: Language) -> None:
     for machine in found.machines:
         name = say.machine(machine.machine_type, machine.section_id)
         status, advice = say(f"fleet.status.{machine.status}"), advise(machine, say)
-        _say(f"{name}: {status}. {advice}" if advice else f"{name}: {status}.")
+        say(f"{name}: {status}. {advice}" if advice else f"{name}: {status}.")
         if machine.coverage is not None and not machine.coverage.covered:
-            _say(f"  {machine.coverage.sentence}")
-    _say(page)
-
-
-def _say(text: str) -> None:
-    stdout.print(escape(without_controls(text)), highlight=False, soft_wrap=True)
+            say(f"  {machine.coverage.sentence}")
+    say(page)

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, CustomersFolder, StoreUrl, stdout
+from deployments.options import AsJson, CustomersFolder, StoreUrl, say
 from schemas.errors import InputError, StoreError, UsageError
 from schemas.settings import Environment
-from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from schemas.customers import Customer
@@ -61,8 +59,8 @@ def send(
         print_json({"customer": name, "sent": list(sent)})
         return
     for key in sent:
-        _say(f"Sent {key}")
-    _say(_next_look(customer, asset), "dim")
+        say(f"Sent {key}")
+    say(_next_look(customer, asset), "dim")
 
 
 def _recordings_folder(store: ObjectStore, customer: str, asset: str) -> str:
@@ -95,7 +93,3 @@ def _next_look(customer: Customer, asset: str | None) -> str:
     if cron is None:
         return f"It is looked at when {flow} is started by hand"
     return f"{flow} looks there at {cron} {customer.time_zone}, once `alp deploy` has put it on its schedule"
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)

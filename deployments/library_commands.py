@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say
 from schemas.settings import Environment, OnboardSettings
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def _set_consent(name: str, store: str | None, *, share_source: bool, as_json: b
             f"Normals of {name} serve its own plants alone. Other customers' models that learnt from them keep what"
             " they learnt until their next fit, which does without; onboard their packages again to refit them now."
         )
-    _say(meaning if changed else f"Nothing to change. {meaning}")
+    say(meaning if changed else f"Nothing to change. {meaning}")
     _say_what_the_file_says(name, share_source=share_source)
 
 
@@ -89,47 +88,43 @@ def _say_what_the_file_says(name: str, *, share_source: bool) -> None:
     customer = find_customer(name)
     if customer is not None and customer.share_source not in (None, share_source):
         said = str(customer.share_source).lower()
-        _say(
+        say(
             f"{customer_path(name)} still says share_source: {said}; change it, or the next `alp deploy` undoes this",
             "yellow",
         )
 
 
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
-
-
 def _print_inventory(inventory: Inventory) -> None:
     if not inventory.machine_types:
         whose = f" that {inventory.customer} may use" if inventory.customer else ""
-        _say(f"The library holds nothing{whose}: onboard a package first")
+        say(f"The library holds nothing{whose}: onboard a package first")
         return
     for kind in inventory.machine_types:
-        _say(f"{kind.machine_type}: {_amount(kind.recordings, kind.hours, kind.bytes)}", "bold")
+        say(f"{kind.machine_type}: {_amount(kind.recordings, kind.hours, kind.bytes)}", "bold")
         for plant in kind.plants:
             _print_plant(plant)
-    _say(f"Sizes: {inventory.bytes_are}", "dim")
+    say(f"Sizes: {inventory.bytes_are}", "dim")
 
 
 def _print_plant(plant: PlantStock) -> None:
     shared = "shared with other customers" if plant.shared else "kept to itself"
-    _say(f"  {plant.customer} ({shared}): {_amount(plant.recordings, plant.hours, plant.bytes)}")
+    say(f"  {plant.customer} ({shared}): {_amount(plant.recordings, plant.hours, plant.bytes)}")
     if plant.next:
-        _say(f"    {plant.next}", "dim")
+        say(f"    {plant.next}", "dim")
     for asset in plant.assets:
         _print_asset(asset)
 
 
 def _print_asset(asset: AssetStock) -> None:
     clean = f", {asset.clean_machine} clean-machine" if asset.clean_machine else ""
-    _say(
+    say(
         f"    {asset.asset}: {asset.target} target and {asset.source} source normals{clean};"
         f" {_amount(asset.recordings, asset.hours, asset.bytes)}"
     )
     for column, values in asset.conditions.items():
-        _say(f"      {column}: {', '.join(f'{value} {count}' for value, count in values.items())}")
+        say(f"      {column}: {', '.join(f'{value} {count}' for value, count in values.items())}")
     if asset.next:
-        _say(f"      {asset.next}", "dim")
+        say(f"      {asset.next}", "dim")
 
 
 def _amount(recordings: int, hours: float, size: int) -> str:

@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+from tasks.plain_text import without_controls
 
 stdout = Console()
 stderr = Console(stderr=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line as it stands: nothing in it is markup, and what a terminal would act on is shown instead."""
+    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)
+
 
 StoreUrl = Annotated[
     str | None,

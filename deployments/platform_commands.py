@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from deployments.options import AsJson, stderr, stdout
+from deployments.options import AsJson, say, stderr, stdout
 from schemas.errors import EnvironmentFault, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def up(
         deployed = _register(platform) if "prefect" in started else []
         _print_json(_document(platform, look(platform)) | {"started": list(started), "deployed": deployed})
         return
-    _say("All of it runs already." if not started else f"Started: {', '.join(started)}.")
+    say("All of it runs already." if not started else f"Started: {', '.join(started)}.")
     _print_health(look(platform))
     deployed = _register(platform) if "prefect" in started else []
     if deployed:
-        _say(f"Registered: {', '.join(deployed)}")
+        say(f"Registered: {', '.join(deployed)}")
     _print_ways(platform)
 
 
@@ -93,11 +93,11 @@ def down(home: HomeFolder = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"stopped": list(ended.services), "runs": ended.runs})
         return
-    _say(f"Stopped: {', '.join(ended.services)}." if ended.services else "Nothing was running.")
+    say(f"Stopped: {', '.join(ended.services)}." if ended.services else "Nothing was running.")
     if ended.runs:
         were = "1 run was" if ended.runs == 1 else f"{ended.runs} runs were"
-        _say(f"{were} under way; what was not finished is taken up again after the next `alp up`", "yellow")
-    _say(f"Everything is kept in {place.folder}; `alp up` goes on with it", "dim")
+        say(f"{were} under way; what was not finished is taken up again after the next `alp up`", "yellow")
+    say(f"Everything is kept in {place.folder}; `alp up` goes on with it", "dim")
 
 
 def status(
@@ -129,7 +129,7 @@ def status(
         _print_addresses(platform)
     if any(each.state != "running" for each in health):
         if not as_json:
-            _say(
+            say(
                 "Start what does not run with `alp up`; the logs lie in " + str(platform.home.folder / "logs"), "yellow"
             )
         raise typer.Exit(EnvironmentFault.exit_code)
@@ -238,20 +238,20 @@ def _clock(moment: datetime) -> str:
 def _print_runs(platform: Platform) -> None:
     from deployments.platform_running import runs_under_way
 
-    _say(f"  runs under way: {runs_under_way(platform)}")
+    say(f"  runs under way: {runs_under_way(platform)}")
 
 
 def _print_addresses(platform: Platform) -> None:
     record = platform.record
-    _say(f"  UI     {record.ui}")
-    _say(f"         it asks for a login once: prefect_login in {platform.home.credentials_file}")
-    _say(f"  store  {record.store}")
+    say(f"  UI     {record.ui}")
+    say(f"         it asks for a login once: prefect_login in {platform.home.credentials_file}")
+    say(f"  store  {record.store}")
 
 
 def _print_ways(platform: Platform) -> None:
     _print_addresses(platform)
-    _say('Commands in this folder use it by themselves; for other programs: eval "$(alp status --env)"', "dim")
-    _say("How to go on:")
+    say('Commands in this folder use it by themselves; for other programs: eval "$(alp status --env)"', "dim")
+    say("How to go on:")
     for line in (
         "alp customer add acme --machine-type pump    write a customer's file",
         "alp deploy                                   put it on its schedule",
@@ -259,11 +259,7 @@ def _print_ways(platform: Platform) -> None:
         "alp store link runs/…/report.html            a link that opens a report in a browser",
         "alp status                                   what runs; alp down stops it all",
     ):
-        _say(f"  {line}", "dim")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+        say(f"  {line}", "dim")
 
 
 def _say_aside(text: str) -> None:

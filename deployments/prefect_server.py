@@ -30,13 +30,7 @@ def connect_server(needed: str) -> Iterator[SyncPrefectClient]:
 
     from deployments.onboarding import check_server
 
-    url = server_url()
-    if url is None:
-        raise EnvironmentFault(
-            f"no Prefect server is configured, and {needed}: `alp up` starts one here with all it needs; or set"
-            " PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
-        )
-    check_server(url)
+    check_server(require_server(needed))
     try:
         with get_client(sync_client=True) as client:
             yield client
@@ -44,6 +38,17 @@ def connect_server(needed: str) -> Iterator[SyncPrefectClient]:
         raise EnvironmentFault(
             f"the Prefect server at {shown_server()} refuses or does not answer ({without_credentials(str(error))})"
         ) from error
+
+
+def require_server(needed: str) -> str:
+    """URL of the configured server, which is asked nothing; an EnvironmentFault where none is configured."""
+    url = server_url()
+    if url is None:
+        raise EnvironmentFault(
+            f"no Prefect server is configured, and {needed}: `alp up` starts one here with all it needs; or set"
+            " PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
+        )
+    return url
 
 
 def all_automations(client: SyncPrefectClient) -> list[Automation]:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say
 from schemas.errors import EnvironmentFault, InputError
 from schemas.settings import Environment
-from tasks.plain_text import without_controls
 
 if TYPE_CHECKING:
     from tasks.challenging import RetrainReport
@@ -73,12 +71,8 @@ def _require_champion(store: ObjectStore, machine_type: str) -> None:
 
 def _print_report(report: RetrainReport) -> None:
     if not report.outcomes and not report.failed:
-        _say(report.growth.sentence)
+        say(report.growth.sentence)
     for outcome in report.outcomes:
-        _say(f"{outcome.customer} {outcome.asset}: {outcome.became}. {outcome.why}")
+        say(f"{outcome.customer} {outcome.asset}: {outcome.became}. {outcome.why}")
     for machine, why in report.failed.items():
-        _say(f"{machine}: failed. {why}", "yellow")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(without_controls(text)), style=style, highlight=False, soft_wrap=True)
+        say(f"{machine}: failed. {why}", "yellow")

@@ -6,9 +6,8 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.options import AsJson, StoreUrl, stdout
+from deployments.options import AsJson, StoreUrl, say
 from schemas.settings import Environment
 
 store_app = typer.Typer(
@@ -40,8 +39,8 @@ def init(url: Url = None, as_json: AsJson = False) -> None:
         print_json({"store": store.url, "steps": [vars(step) for step in steps]})
         return
     for step in steps:
-        _say(f"{step.what}: {_SIGNS[step.outcome]}; {step.detail}")
-    _say(f"Next: alp store check '{store.url}'", "dim")
+        say(f"{step.what}: {_SIGNS[step.outcome]}; {step.detail}")
+    say(f"Next: alp store check '{store.url}'", "dim")
 
 
 @store_app.command()
@@ -55,7 +54,7 @@ def check(url: Url = None, as_json: AsJson = False) -> None:
     for sentence in check_store(store):
         held.append(sentence)
         if not as_json:
-            _say(sentence)
+            say(sentence)
     if as_json:
         from deployments.printing import print_json
 
@@ -81,8 +80,4 @@ def link(
 
         print_json({"key": key, "link": address})
     else:
-        _say(address)
-
-
-def _say(text: str, style: str | None = None) -> None:
-    stdout.print(escape(text), style=style, highlight=False, soft_wrap=True)
+        say(address)

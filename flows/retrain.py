@@ -29,9 +29,9 @@ from tasks.challenging import (
     prepare_challenge,
     refresh_fleets,
     settled_already,
-    why_failed,
     with_caveats,
 )
+from tasks.ends import why_failed
 from tasks.growth import begin_retraining, end_retraining
 from tasks.heartbeats import one_heartbeat
 from tasks.publishing import finish_run

@@ -37,7 +37,7 @@ from schemas.settings import (
 from schemas.settings_base import Settings
 from schemas.settings_file import KEYS
 from schemas.time_zones import check_time_zone
-from schemas.yaml_files import line_of, read_mapping
+from schemas.yaml_files import place_in, read_mapping
 from schemas.yaml_models import fill_model
 
 SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
@@ -198,11 +198,7 @@ def read_customer(path: Path) -> Customer:
         wanted="a customer's keys are wanted, such as `name: acme`; see docs/customers.md",
         hint="A cron expression stands in quotes.",
     )
-
-    def place(keys: Any) -> str:
-        line = line_of(path, keys)
-        return f"{path}, line {line}" if line else str(path)
-
+    place = place_in(path)
     customer = fill_model(Customer, entries, keys=tuple(Customer.model_fields), place=place, what="key")
     if customer.name != path.stem:
         raise UsageError(

@@ -11,7 +11,6 @@ Every key may be left out. Times are of the file's time zone.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -19,7 +18,7 @@ from schemas.crons import check_cron
 from schemas.settings import GrowthPolicy
 from schemas.settings_base import Settings
 from schemas.time_zones import check_time_zone
-from schemas.yaml_files import line_of, read_mapping
+from schemas.yaml_files import place_in, read_mapping
 from schemas.yaml_models import fill_model
 
 
@@ -67,9 +66,4 @@ def read_retraining(path: Path) -> Retraining:
         wanted="its keys are wanted, such as `rest_minutes: 15`; see docs/customers.md",
         hint="A cron expression stands in quotes.",
     )
-
-    def place(keys: Any) -> str:
-        line = line_of(path, keys)
-        return f"{path}, line {line}" if line else str(path)
-
-    return fill_model(Retraining, entries, keys=tuple(Retraining.model_fields), place=place, what="key")
+    return fill_model(Retraining, entries, keys=tuple(Retraining.model_fields), place=place_in(path), what="key")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,16 @@ def _explain(error: Exception) -> tuple[str, str]:
         return " ".join(str(error).split()), "Write YAML in UTF-8."
     remedy = "Indent with spaces: YAML takes no tab." if "'\\t'" in problem else "Write YAML in UTF-8."
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}", remedy
+
+
+def place_in(path: Path) -> Callable[[Sequence[str | int]], str]:
+    """How a value in a file is named, by the keys that lead to it: file and line, or the file alone."""
+
+    def place(keys: Sequence[str | int]) -> str:
+        line = line_of(path, keys)
+        return f"{path}, line {line}" if line else str(path)
+
+    return place
 
 
 def line_of(path: Path, keys: Sequence[str | int]) -> int | None:

@@ -63,7 +63,6 @@ from tasks.ledger import Role, clip_set, describe_asset, ledger_version, read_co
 from tasks.lineage import Lineage, lineage_key
 from tasks.logbook import note
 from tasks.normals import divide, read_normal_scores
-from tasks.plain_text import without_controls
 from tasks.runs import Manifest, code_version, digest, manifest_key
 from tasks.scoring import Caveats
 from tasks.sharing import lenders, snapshot
@@ -516,16 +515,6 @@ def conclude_retraining(growth: Growth, outcomes: Sequence[Outcome], failed: dic
 def conclude_rest(growth: Growth) -> State[RetrainReport]:
     """Nothing is to be done: too little is new."""
     return Completed(name="NotDue", message=growth.sentence, data=RetrainReport(growth=growth, outcomes=(), failed={}))
-
-
-def why_failed(state: State[Outcome]) -> str:
-    """Why a machine could not be challenged, in a line."""
-    try:
-        fault: object = state.result(raise_on_failure=False)
-    except Exception as error:  # of a run that crashed, what is left of it
-        fault = error
-    text = str(fault) if isinstance(fault, Exception) else state.message or "it ended without a result"
-    return without_controls(" ".join(text.split()))
 
 
 def _row(outcome: Outcome) -> dict[str, str]:

@@ -29,6 +29,7 @@ from schemas.errors import EnvironmentFault, InputError, PackageError, RejectedE
 from schemas.paths import is_clutter
 from schemas.settings import ArchiveLimits, OnboardSettings
 from tasks import keys
+from tasks.ends import in_a_message, outcome
 from tasks.inbox_log import (
     InboxLog,
     Logged,
@@ -41,7 +42,7 @@ from tasks.inbox_log import (
 )
 from tasks.logbook import note
 from tasks.packages import open_package
-from tasks.plain_text import printable, without_controls
+from tasks.plain_text import printable
 from tasks.runs import REJECTED, Manifest
 from tasks.store import FolderStore, ObjectStat, ObjectStore, check_key, open_store
 
@@ -52,7 +53,6 @@ SETTLE_S = 10.0
 _NOTE_EVERY_S = 30.0
 """While files are read: whoever is killed then reads no more than this again."""
 _SHOWN_ROWS, _NAMED = 200, 3
-_LONGEST_MESSAGE = 2000
 
 Became = Literal["onboarded", "refused", "failed", "gone"]
 """`gone`: another file lay there, or none, by the time it was onboarded."""
@@ -219,7 +219,7 @@ def _read_uploads(
         except (OSError, StoreError) as error:
             # Asked whether it is there, a store that is away says so.
             if store.exists(key):
-                unreadable[_name(key, folder)] = f"it cannot be read ({_in_a_line(str(error))}); drop it again"
+                unreadable[_name(key, folder)] = f"it cannot be read ({in_a_message(str(error))}); drop it again"
             continue
         log.uploads[key] = SeenUpload(etag=stat.etag, package=package)
         if time.monotonic() - noted_at > _NOTE_EVERY_S:
@@ -337,7 +337,7 @@ def note_ended(arrival: Arrival, state: State[Manifest], customer: str, store: s
 
 def _why_gone(store: ObjectStore, arrival: Arrival, state: State[Manifest]) -> str | None:
     """Why the run was not one of the package that was found there; None where it was."""
-    manifest = _outcome(state)
+    manifest = outcome(state)
     if isinstance(manifest, Manifest):
         if manifest.package.package_id == arrival.package:
             return None
@@ -354,27 +354,14 @@ def _judge_end(state: State[Manifest]) -> tuple[Logged, str, bool]:
     """What became of a package, why, and whether the attempt counts against it."""
     if state.is_completed():
         return "onboarded", "", True
-    message = _in_a_line(state.message or "")
+    message = in_a_message(state.message or "")
     if state.name == REJECTED:
         return "refused", message, True
-    fault = _outcome(state)
-    message = _in_a_line(str(fault)) if isinstance(fault, Exception) else message
+    fault = outcome(state)
+    message = in_a_message(str(fault)) if isinstance(fault, Exception) else message
     if isinstance(fault, InputError | RejectedError):
         return "refused", message, True
     return "failed", message, not isinstance(fault, EnvironmentFault)
-
-
-def _outcome(state: State[Manifest]) -> object:
-    """What a run gave, or why it failed."""
-    try:
-        return state.result(raise_on_failure=False)
-    except Exception as error:  # of a run that crashed, what is left of it
-        return error
-
-
-def _in_a_line(text: str) -> str:
-    line = without_controls(" ".join(text.split()))
-    return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
 
 
 def conclude_inbox(look: Look, lines: Sequence[Line]) -> State[InboxReport]:

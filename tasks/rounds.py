@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from prefect import State, task
 from prefect.states import Completed, Failed
@@ -18,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import keys
 from tasks.champions import find_champion
+from tasks.ends import why_failed
 from tasks.ledger import asset_ids
 from tasks.logbook import note
-from tasks.plain_text import printable, without_controls
+from tasks.plain_text import printable
 from tasks.recordings import StoreRecordings
 from tasks.store import ObjectStore, open_store
 from tasks.watch_log import WatchLog
@@ -112,16 +112,6 @@ def expire_recordings(customer: str, asset: str, store: str, days: int) -> int:
 def judged_machines(passes: Sequence[tuple[str, State[Watched]]]) -> list[str]:
     """Machines whose pass came to its end."""
     return [asset for asset, state in passes if state.is_completed()]
-
-
-def why_failed(state: State[Any]) -> str:
-    """Why a machine's pass, or a step of it, failed, in a line."""
-    try:
-        fault: object = state.result(raise_on_failure=False)
-    except Exception as error:  # of a run that crashed, what is left of it
-        fault = error
-    text = str(fault) if isinstance(fault, Exception) else state.message or "it ended without a result"
-    return without_controls(" ".join(text.split()))
 
 
 def conclude_round(

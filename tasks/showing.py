@@ -24,15 +24,13 @@ from prefect.context import FlowRunContext
 from prefect.states import Failed
 
 from schemas.errors import AlpError
+from tasks.ends import in_a_message
 from tasks.logbook import note
-from tasks.plain_text import without_controls
 from tasks.progress import listening
 from tasks.ui_progress import progress_artifact
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_LONGEST_MESSAGE = 2000
 
 
 def shown(*, customer: str | None = None, machine: str | None = None) -> Callable[[Flow[P, R]], Flow[P, R]]:
@@ -63,7 +61,7 @@ def _shown_body(body: Callable[P, R], places: dict[str, str]) -> Callable[P, Any
             try:
                 return body(*arguments, **options)
             except AlpError as error:
-                message = _in_a_message(error)
+                message = in_a_message(str(error))
                 # A run's page opens with its log.
                 note(message, level=logging.ERROR)
                 return Failed(message=message, data=error)
@@ -92,9 +90,3 @@ def label_flow_run(*tags: str, name: str | None = None) -> None:
     if wanted:
         with get_client(sync_client=True) as client:
             client.update_flow_run(run.id, **wanted)
-
-
-def _in_a_message(error: AlpError) -> str:
-    """The error in a line of an operator's list of runs; an error of very many problems is cut."""
-    text = without_controls(" ".join(str(error).split()))
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 1]}…"
