@@ -48,7 +48,7 @@ def test_a_bucket_is_made_tried_out_and_linked_to(alp_with: Alp, url: str) -> No
     assert first.stdout.count(": made;") == 3
     assert [step["outcome"] for step in json.loads(second.stdout)["steps"]] == ["there"] * 3
     checked = alp_with("check", url)
-    assert (checked.returncode, len(checked.stdout.splitlines())) == (0, 5)
+    assert (checked.returncode, len(checked.stdout.splitlines())) == (0, 5), checked.stderr
     open_store(url).put("customers/acme/fleet.html", b"<p>fleet</p>")
     linked = alp_with("link", "customers/acme/fleet.html", "--store", url, "--hours", "1")
     assert linked.returncode == 0
