@@ -221,6 +221,9 @@ def environment(folder: Path, side: str, server: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PREFECT_API_REQUEST_TIMEOUT": "180",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # One step after the other on both sides: the difference is to be Prefect's alone.
+        "ALP_RUNNER": "threads",
+        "ALP_WORKERS": "1",
     }
     return kept | quiet | ({"PREFECT_API_URL": server} if side == "prefect" else {})
 
@@ -236,7 +239,7 @@ def running_server(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(command, env=environment(folder, "server", ""), stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}/api"
-        _wait_until_healthy(url, process, folder / "server.log")
+        wait_until_healthy(url, process, folder / "server.log")
         yield url
     finally:
         process.terminate()
@@ -247,7 +250,8 @@ def running_server(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once the server answers; RuntimeError with the end of its log where it ends or takes too long."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

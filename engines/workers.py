@@ -18,11 +18,25 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+_most: int | None = None
+
+
+def threads_at_hand() -> int:
+    """Threads that work over clips takes where nobody says how many: one a core, or what `share_cores` left."""
+    return _most or os.cpu_count() or 1
+
+
+def share_cores(threads: int | None) -> None:
+    """Let this process take so many threads from now on, where others beside it work too; None: one a core again."""
+    global _most
+    _most = threads
+
+
 class Workers:
     """A pool of threads, to be used in a `with` statement."""
 
     def __init__(self, count: int | None = None) -> None:
-        self._pool = ThreadPoolExecutor(count or os.cpu_count(), "clips", initializer=_pin_torch)
+        self._pool = ThreadPoolExecutor(count or threads_at_hand(), "clips", initializer=_pin_torch)
 
     def __enter__(self) -> Self:
         return self

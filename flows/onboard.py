@@ -22,16 +22,18 @@ from tasks.outcomes import conclude, describe_plan, reused_stages, tag_machines
 from tasks.publishing import find_finished_run
 from tasks.runs import Manifest, name_run
 from tasks.showing import label_flow_run, shown
+from tasks.spreading import spreading
 from tasks.store import working_store
+from tasks.task_runner import ChosenRunner
 
 
 @shown(customer="{customer}")
-@flow(name="onboard", flow_run_name="onboard-{customer}")
+@flow(name="onboard", flow_run_name="onboard-{customer}", task_runner=ChosenRunner)
 def onboard(
     source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool = False
 ) -> Manifest | State[Manifest]:
     """Turn one package into scores, thresholds and pages."""
-    with working_store(store, dry_run=dry_run) as shelf, one_heartbeat():
+    with working_store(store, dry_run=dry_run) as shelf, one_heartbeat(), spreading(not dry_run):
         package = ingest(source, customer, shelf, settings)
         run = name_run(package, shelf, settings)
         label_flow_run(name=f"onboard-{customer}-{package.short_id}{'-dry-run' if dry_run else ''}")
@@ -42,11 +44,11 @@ def onboard(
         if quality.verdict is Verdict.REJECTED:
             return conclude(report(package, quality, None, [], [], run), publish=not dry_run)
         dataset = standardize(package, quality, run)
-        selections = [select(asset, run) for asset in dataset.assets]
+        selections = select(dataset.assets, run)
         if dry_run:
             return describe_plan(package, quality, selections, run)
-        scored = [score(selection, run) for selection in selections]
-        calibrated = [calibrate(scores, run) for scores in scored]
+        scored = score(selections, run)
+        calibrated = calibrate(scored, run)
         reused = reused_stages(
             ingest=[package], qa=[quality], standardize=[dataset], select=selections, score=scored, calibrate=calibrated
         )

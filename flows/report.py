@@ -13,10 +13,12 @@ from tasks.publishing import finish_run, write_metrics
 from tasks.reporting import write_asset_page, write_package_page
 from tasks.runs import Manifest
 from tasks.showing import shown
+from tasks.spreading import spread
+from tasks.task_runner import ChosenRunner
 
 
 @shown(customer="{package.customer}")
-@flow(name="report", flow_run_name="report-{package.customer}-{package.short_id}")
+@flow(name="report", flow_run_name="report-{package.customer}-{package.short_id}", task_runner=ChosenRunner)
 def report(
     package: Package,
     quality: QualityReport,
@@ -26,8 +28,7 @@ def report(
     run: Run,
 ) -> Manifest:
     """Hand the run over; a refused package has no dataset and gets its page and manifest all the same."""
-    for calibrated in assets:
-        write_asset_page(calibrated, package, quality, run)
+    spread(write_asset_page, assets, package, quality, run)
     statements = write_statements(quality, run)
     write_package_page(package, quality, assets, run, statements)
     if dataset is not None:

@@ -8,9 +8,9 @@ challenged stops no other; the whole then ends failed, with the remedies as its 
 
 from __future__ import annotations
 
-from prefect import State, flow
+from prefect import State, flow, task
 
-from flows.score import score
+from flows.score import score, score_tests
 from flows.select import select
 from schemas.references import Calibrated
 from schemas.settings import GrowthPolicy
@@ -36,14 +36,16 @@ from tasks.growth import begin_retraining, end_retraining
 from tasks.heartbeats import one_heartbeat
 from tasks.publishing import finish_run
 from tasks.reporting import write_asset_page, write_package_page
-from tasks.scoring import score_recordings
+from tasks.scoring import find_unscored
 from tasks.showing import shown
+from tasks.spreading import spread
+from tasks.task_runner import ChosenRunner
 
 BY_DEFAULT = GrowthPolicy()
 
 
 @shown(machine="{machine_type}")
-@flow(name="retrain", flow_run_name="retrain-{machine_type}")
+@flow(name="retrain", flow_run_name="retrain-{machine_type}", task_runner=ChosenRunner)
 def retrain(
     machine_type: str,
     store: str,
@@ -61,13 +63,9 @@ def retrain(
         return conclude_rest(grown)
     entrants = find_entrants(machine_type, store)
     with one_heartbeat():
-        states = {entrant: challenge(entrant, store, return_state=True) for entrant in entrants}
-    outcomes = [state.result() for state in states.values() if state.is_completed()]
-    failed = {
-        f"{entrant.customer} {entrant.asset}": why_failed(state)
-        for entrant, state in states.items()
-        if not state.is_completed()
-    }
+        ended = spread(try_challenge, entrants, store)
+    outcomes = [end for end in ended if isinstance(end, Outcome)]
+    failed = {entrant.name: end for entrant, end in zip(entrants, ended, strict=True) if isinstance(end, str)}
     if promoted := sorted({outcome.customer for outcome in outcomes if outcome.became == "promoted"}):
         refresh_fleets(promoted, store)
     # What a machine that was put off has not learnt from stays new, and brings the next retraining.
@@ -76,8 +74,15 @@ def retrain(
     return conclude_retraining(grown, outcomes, failed)
 
 
+@task(name="Challenge a champion", task_run_name="Challenge the champion of {entrant.name}")
+def try_challenge(entrant: Entrant, store: str) -> Outcome | str:
+    """What became of a machine's champion, or why it could not be challenged, which stops no other."""
+    state = challenge(entrant, store, return_state=True)
+    return state.result() if state.is_completed() else why_failed(state)
+
+
 @shown(customer="{entrant.customer}", machine="{entrant.asset}")
-@flow(name="challenge", flow_run_name="challenge-{entrant.customer}-{entrant.asset}")
+@flow(name="challenge", flow_run_name="challenge-{entrant.customer}-{entrant.asset}", task_runner=ChosenRunner)
 def challenge(entrant: Entrant, store: str) -> Outcome:
     """Make one machine a challenger, compare it with the champion, and decide."""
     bout = prepare_challenge(entrant, store)
@@ -85,12 +90,12 @@ def challenge(entrant: Entrant, store: str) -> Outcome:
         return bout
     if (found := find_comparison(bout)) is not None:
         return settled_already(bout, found.challenger) or decide_succession(bout, found)
-    selection = select(bout.asset, bout.run)
-    scores = score(selection, bout.run)
+    [selection] = select([bout.asset], bout.run)
+    [scores] = score([selection], bout.run)
     if (settled := settled_already(bout, scores.model)) is not None:
         return settled
     calibrated = decide_and_measure(scores, set_threshold(scores.model, bout.run), bout.run)
-    standing = score_recordings(selection, bout.champion, bout.run)
+    [standing] = score_tests([find_unscored(selection, bout.champion, bout.run)], bout.run)
     comparison = compare_with_champion(bout, standing, calibrated)
     _hand_over(bout, with_caveats(calibrated, store))
     return decide_succession(bout, comparison)

@@ -25,10 +25,11 @@ from tasks.inbox import (
 )
 from tasks.rounds import RoundReport, conclude_round, expire_recordings, find_machines, judged_machines
 from tasks.showing import shown
+from tasks.task_runner import ChosenRunner
 
 
 @shown(customer="{customer}")
-@flow(name="onboard", flow_run_name="onboard-{customer}-inbox")
+@flow(name="onboard", flow_run_name="onboard-{customer}-inbox", task_runner=ChosenRunner)
 def onboard_inbox(
     customer: str, inbox: str, store: str, settings: OnboardSettings, settle_s: float = SETTLE_S
 ) -> State[InboxReport]:

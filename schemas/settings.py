@@ -275,6 +275,7 @@ class Environment(BaseSettings):
     retraining: str | None = Field(
         default=None, description="YAML file that says when to retrain; default: ./retraining.yaml, if there is one."
     )
+    backup: str | None = Field(default=None, description="URL of the place where backups lie, by default none.")
     platform: str = Field(
         default="./alp-platform",
         description="Folder of the local platform that `alp up` starts; commands use what runs there. Empty: none.",
@@ -297,6 +298,40 @@ class Environment(BaseSettings):
         ge=0.01,
         le=168,
         description="How long links in the Prefect UI to pages of a store in a bucket hold; at most a week.",
+    )
+    runner: Literal["threads", "processes", "dask"] = Field(
+        default="threads",
+        description="What steps over many machines and portions of clips run on: threads or processes here, or workers"
+        " of a Dask cluster. It changes no result.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Steps at a time, where they run here; default: one a core, at most four.",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Threads that a step in a process of its own computes on; default: its share of the cores.",
+    )
+    dask_scheduler: str | None = Field(
+        default=None,
+        description="Address of a Dask scheduler, such as tcp://10.0.0.5:8786, on a network that nobody else can reach;"
+        " default: a cluster on this machine, for the length of a run.",
+    )
+    log_format: Literal["plain", "json"] = Field(
+        default="plain",
+        description="Of what `alp`, and the server, the worker and the runs of `alp up`, write to their logs; json: a"
+        " JSON object a line, with customer, machine, package, run and stage.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1024,
+        le=65535,
+        description="Port of loopback at which the worker of `alp up` tells its metrics to Prometheus; its server then"
+        " does at /api/metrics. Default: neither does.",
     )
     smtp: SecretStr | None = Field(
         default=None, description="Mail server for `alp alarms connect --email`, smtp://user:password@host:587."

@@ -9,20 +9,26 @@ The same pass brings the good recordings into standard form, so that no later st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect import task
 
 from schemas.references import Package, QualityReport, Run
 from tasks import keys
+from tasks.heard import HeardPortions, read_heard, remove_heard
 from tasks.ledger import known_normals, known_not_normal
 from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.progress import track
-from tasks.quality import Recordings, judge, recordings_in, recount
+from tasks.quality import Recordings, judge, list_clips, recordings_in, recount
+from tasks.spreading import Portion, portions
 from tasks.standard_clips import StandardClips
 from tasks.standardizing import find_filed, standard_clips_key
 from tasks.store import ObjectStore, open_store
+
+LEAST_PORTION = 100
+"""Recordings that are worth reading the package once more for, on another worker."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,35 @@ def read_known(store: ObjectStore, run: Run) -> Known:
     )
 
 
+def portions_to_hear(package: Package, run: Run) -> list[Portion]:
+    """The recordings of a package cut into portions, one a worker.
+
+    None where one pass hears and judges them all, or where the report of an earlier run still stands.
+    """
+    if len(portions(package.files, least=LEAST_PORTION)) < 2:
+        return []
+    store = open_store(run.store)
+    if _standing_report(store, package, run, read_known(store, run)) is not None:
+        return []
+    with store.local_file(package.raw_key) as path, open_package(path, run.settings.archive) as archive:
+        cut = portions(len(list_clips(archive, run.settings).readable), least=LEAST_PORTION)
+    return cut if len(cut) > 1 else []
+
+
 @task(name="Judge every recording", task_run_name="Judge the recordings of {package.name}")
-def judge_package(package: Package, run: Run) -> QualityReport:
-    """Table contract and signal checks over the whole package, or the report that still stands."""
+def judge_package(package: Package, run: Run, heard: Sequence[Portion] = ()) -> QualityReport:
+    """Table contract and signal checks over the whole package, or the report that still stands.
+
+    heard: portions of its recordings that were heard already (`tasks.heard`); all are heard here where that is lost.
+    """
     store = open_store(run.store)
     known = read_known(store, run)
     if (standing := _standing_report(store, package, run, known)) is not None:
+        if heard:
+            # By another worker on the same run, which judged it first.
+            remove_heard(store, run)
         return standing
+    frames = read_heard(store, heard, run)
     with (
         store.local_file(package.raw_key) as path,
         open_package(path, run.settings.archive) as archive,
@@ -61,9 +89,11 @@ def judge_package(package: Package, run: Run) -> QualityReport:
             known_normals=known.normals,
             not_normal=known.not_normal,
             keep=clips.add,
+            heard=HeardPortions(frames, archive, clips) if frames else None,
         )
         accepted = judgement.accepted_clips["relative_path"].tolist()
         clips.keep_only(accepted)
+    remove_heard(store, run)
     store.put_frame(standard_clips_key(run), clips.table(accepted))
     quality_key = keys.run(run.customer, run.run_id, "quality.parquet")
     metadata_key = None if judgement.bad_input else keys.run(run.customer, run.run_id, "metadata.parquet")

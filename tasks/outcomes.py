@@ -19,6 +19,7 @@ from schemas.references import (
     Verdict,
 )
 from tasks.artifacts import publish_artifacts
+from tasks.onboarded import tell_of_onboarding
 from tasks.publishing import ALL_STAGES, describe_result
 from tasks.runs import REJECTED, Manifest, versions
 from tasks.showing import label_flow_run
@@ -34,6 +35,7 @@ def conclude(manifest: Manifest, *, publish: bool = True) -> Manifest | State[Ma
     tag_machines(manifest.quality)
     if publish:
         publish_artifacts(manifest)
+        tell_of_onboarding(manifest)
     if manifest.result.verdict is not Verdict.REJECTED:
         return manifest
     blocking = [problem for problem in manifest.quality.problems if problem.severity is not Severity.WARN]

@@ -136,6 +136,14 @@ class PackageArchive:
         """Names that stand in the archive and are not read because of a problem."""
         return self._left_out.keys() | self._reading.failures.keys()
 
+    def note_failure(self, name: str, problem: Problem) -> None:
+        """Take over what reading `name` found out elsewhere, as if it had been read here."""
+        self._reading.failures[name] = problem
+
+    def failure(self, name: str) -> Problem | None:
+        """Why a file that the archive lists could not be read to its end; None where it could, or nobody tried."""
+        return self._reading.failures.get(name)
+
     def size(self, name: str) -> int:
         """Size in bytes that the archive states for `name`; reading counts for itself."""
         return self._entries[name].size

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+
+from engines.workers import threads_at_hand
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,7 +29,7 @@ def ordered_map(
     first exception is raised where its result would have come, and work not yet begun is dropped.
     """
     keep_freed_memory()
-    count = workers or min(4, os.cpu_count() or 1)
+    count = workers or min(4, threads_at_hand())
     if count == 1:
         yield from map(function, items)
         return

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ from tasks.packages import PackageArchive
 from tasks.parallel import give_back_freed_memory, ordered_map
 from tasks.signals import Keep, check_signal, sensor_of, some_seconds
 
-__all__ = ["AssetKey", "ClipVerdict", "Judgement", "judge", "learnt_tests", "recordings_in"]
+__all__ = ["AssetKey", "ClipVerdict", "Judgement", "hear", "judge", "learnt_tests", "list_clips", "recordings_in"]
 
 Recordings = Mapping[AssetKey, frozenset[str]]
 """Recording ids by asset."""
@@ -117,6 +117,7 @@ def judge(
     workers: int | None = None,
     keep: Keep | None = None,
     sound_typing: SoundTyping | None = None,
+    heard: Callable[[list[Clip]], None] | None = None,
 ) -> Judgement:
     """Judge a package in one pass.
 
@@ -129,27 +130,19 @@ def judge(
     keep: takes the standard form of every clip whose own signal is good, as soon as it is judged, from any thread.
         The clip may yet be quarantined for another reason. Of a package of bad input nothing is kept.
     sound_typing: asked of every good clip whether it sounds like its machine type; by default nobody is asked.
+    heard: fills in what `hear` found of the clips that have a file, where that was done elsewhere; `keep` gets nothing.
 
     Of a rule that very many clips break the first are listed, the last of these counts the others. Raises nothing for
     what a package may hold; its faults are in the judgement.
     """
     settings = settings or OnboardSettings()
     known = known_normals or {}
-    own = machine_types or (settings.known_machine_types if settings.machine_types else None)
-    types = own or load_machine_types()
-    name, table, problems = _read_table(archive, settings, own)
-    headers = table.attrs.pop("headers", {})
-    clips = _clips(table, settings.standardize, types)
-    problems += _match_files(clips, archive, name)
-    broken = _is_broken([*archive.problems, *problems])
-    check = partial(
-        check_signal,
-        archive=archive,
-        settings=settings,
-        keep=None if broken else keep,
-        sound_typing=sound_typing,
-    )
-    _check_signals(clips, check, progress or (lambda done: None), workers)
+    listed = list_clips(archive, settings, machine_types)
+    table, clips, types, problems = listed.table, listed.clips, listed.types, listed.problems
+    if heard is None:
+        hear(archive, listed, settings, progress=progress, workers=workers, keep=keep, sound_typing=sound_typing)
+    else:
+        heard(listed.readable)
     _check_regions(clips, table["anomaly_regions"])
     # Reading may have found more that is wrong with the archive.
     problems = _placed([*archive.problems, *problems], clips)
@@ -171,7 +164,7 @@ def judge(
     return Judgement(
         metadata=_with_measures(table, clips),
         quality=_quality_table(clips, table),
-        problems=tuple(_under_headers(shorten(everything), headers)),
+        problems=tuple(_under_headers(shorten(everything), listed.headers)),
         verdict=verdict,
         bad_input=bad_input,
         assets=tuple(_refuse(intake.values()) if verdict is Verdict.REJECTED else intake.values()),
@@ -179,6 +172,60 @@ def judge(
 
 
 # --- the table and its files ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a package lists, before any recording of it is heard."""
+
+    table: pd.DataFrame
+    headers: Mapping[str, str]
+    """What the table itself calls its columns."""
+    clips: list[Clip]
+    """One a row, in the order of the table."""
+    types: MachineTypes
+    problems: list[Problem]
+    """Of the table and of how it fits the files; those of the archive besides."""
+    is_broken: bool
+    """Whether the contract is broken already, so that nothing of the package may be filed."""
+
+    @property
+    def readable(self) -> list[Clip]:
+        """The clips that have a file, in the order of the table."""
+        return [clip for clip in self.clips if clip.file_is_there]
+
+
+def list_clips(archive: PackageArchive, settings: OnboardSettings, machine_types: MachineTypes | None = None) -> Listed:
+    """Read a package's table and tie its rows to the files."""
+    own = machine_types or (settings.known_machine_types if settings.machine_types else None)
+    types = own or load_machine_types()
+    name, table, problems = _read_table(archive, settings, own)
+    headers = table.attrs.pop("headers", {})
+    clips = _clips(table, settings.standardize, types)
+    problems += _match_files(clips, archive, name)
+    return Listed(table, headers, clips, types, problems, _is_broken([*archive.problems, *problems]))
+
+
+def hear(
+    archive: PackageArchive,
+    listed: Listed,
+    settings: OnboardSettings,
+    clips: Sequence[Clip] | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
+    keep: Keep | None = None,
+    sound_typing: SoundTyping | None = None,
+) -> None:
+    """Decode and measure clips (default: all that have a file) in their order, and note what is wrong with each."""
+    check = partial(
+        check_signal,
+        archive=archive,
+        settings=settings,
+        keep=None if listed.is_broken else keep,
+        sound_typing=sound_typing,
+    )
+    _check_signals(listed.readable if clips is None else clips, check, progress or (lambda done: None), workers)
 
 
 def _under_headers(problems: Iterable[Problem], headers: Mapping[str, str]) -> list[Problem]:
@@ -317,11 +364,9 @@ def _is_broken(problems: Iterable[Problem]) -> bool:
 
 
 def _check_signals(
-    clips: list[Clip], check: Callable[[Clip], None], progress: Callable[[int], None], workers: int | None
+    clips: Sequence[Clip], check: Callable[[Clip], None], progress: Callable[[int], None], workers: int | None
 ) -> None:
-    """Decode and measure every clip that has a file, in the order of the table."""
-    readable = [clip for clip in clips if clip.file_is_there]
-    for _ in ordered_map(check, readable, workers=workers):
+    for _ in ordered_map(check, clips, workers=workers):
         progress(1)
 
 

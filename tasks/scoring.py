@@ -9,15 +9,16 @@ normals as recordings (`calibration.json`).
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from prefect import task
-from pydantic import RootModel
+from pydantic import Field, RootModel
 
 from engines.base import recording_scores
-from schemas.references import Model, Run, Scores, Selection
+from schemas.references import Model, Reference, Run, Scores, Selection
 from tasks import keys
 from tasks.background import noise_of, read_background, stand
 from tasks.engine_names import engine_phrase
@@ -29,6 +30,7 @@ from tasks.logbook import note
 from tasks.normals import NormalScores, divide, read_normal_scores, save_normal_scores, score_normals
 from tasks.progress import track
 from tasks.runs import digest
+from tasks.spreading import Portion, portions
 from tasks.store import ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ OWN_FRONT_END = "conv"
 """What the outputs call the encoder of engine C: the network it trained itself."""
 
 SCORING_BATCH = 256
-"""Recordings scored between two writes: what a killed run loses at most."""
+"""Recordings scored between two writes: what a killed run loses at most, of each worker."""
+LEAST_BATCH = 64
+"""Recordings that are worth loading the model once more for, on another worker."""
 
 
 class Caveats(RootModel[tuple[str, ...]]):
@@ -140,25 +144,54 @@ def _file_model(store: ObjectStore, prefix: str, fitted: Engine, normal_scores: 
             store.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
 
 
-@task(name="Score the recordings", task_run_name="Score the recordings of {model.asset.asset_id}")
-def score_recordings(selection: Selection, model: Model, run: Run) -> Scores:
-    """Score every test recording on the asset's ledger that this model has not scored yet."""
+class Batch(Reference):
+    """Some of an asset's test recordings, by their place in the ledger, to be scored by one model."""
+
+    model: Model
+    key: str = Field(description="Of the model's table of scores.")
+    recordings: Portion
+
+
+@task(name="Find what is not scored", task_run_name="Find what {model.asset.asset_id} has scored")
+def find_unscored(selection: Selection, model: Model, run: Run) -> Scores:
+    """The scores of the test recordings on the asset's ledger; `reused` where this model has scored all of them."""
     store = open_store(run.store)
-    tests = rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST]).drop_duplicates(["recording_id", "segment"])
-    key = f"{model.prefix}/scores.parquet"
+    recordings, key = list(dict.fromkeys(_tests(store, model)["recording_id"])), f"{model.prefix}/scores.parquet"
     scored = _add_scores(store, key, _no_scores())
-    known = set(scored["recording_id"])
-    missing = [name for name in dict.fromkeys(tests["recording_id"]) if name not in known]
-    note(f"{len(missing)} recordings to score, {len(scored)} scored before")
-    if missing:
-        _score_missing(store, model, tests, missing, key)
+    missing = len(set(recordings).difference(scored["recording_id"]))
+    note(f"{missing} recordings to score, {len(scored)} scored before")
     return Scores(
-        selection=selection,
-        model=model,
-        key=key,
-        recordings=tests["recording_id"].nunique(),
-        reused=model.reused and not missing,
+        selection=selection, model=model, key=key, recordings=len(recordings), reused=model.reused and not missing
     )
+
+
+def cut_into_batches(scores: Iterable[Scores]) -> list[Batch]:
+    """What there is to score, in batches for as many workers as there are; nothing of models that scored all."""
+    return [
+        Batch(model=each.model, key=each.key, recordings=recordings)
+        for each in scores
+        if not each.reused
+        for recordings in portions(each.recordings, least=LEAST_BATCH)
+    ]
+
+
+@task(
+    name="Score recordings",
+    task_run_name="Score recordings of {batch.model.asset.asset_id} from {batch.recordings.start} on",
+)
+def score_batch(batch: Batch, run: Run) -> None:
+    """Score the recordings of a batch that the model has not scored yet."""
+    store, model = open_store(run.store), batch.model
+    tests, portion = _tests(store, model), batch.recordings
+    known = set(store.get_frame(batch.key)["recording_id"])
+    wanted = list(dict.fromkeys(tests["recording_id"]))[portion.start : portion.stop]
+    if missing := [name for name in wanted if name not in known]:
+        _score_missing(store, model, tests, missing, batch.key)
+
+
+def _tests(store: ObjectStore, model: Model) -> pd.DataFrame:
+    """Ledger rows of the asset's test recordings, a segment once, in the ledger's order."""
+    return rows_of(store.get_frame(model.asset.ledger_key), [Role.TEST]).drop_duplicates(["recording_id", "segment"])
 
 
 def _no_scores() -> pd.DataFrame:
@@ -167,11 +200,14 @@ def _no_scores() -> pd.DataFrame:
 
 
 def _add_scores(store: ObjectStore, key: str, fresh: pd.DataFrame) -> pd.DataFrame:
-    """Enter scores in a model's table, which other runs may write to as well; the table as it is then."""
+    """Enter scores in a model's table, which others may write to as well; the table as it is then.
+
+    By recording: which batch was done first is not seen.
+    """
     with store.lock(key):
         before = store.get_frame(key) if store.exists(key) else None
         scored = pd.concat([part for part in (before, fresh) if part is not None and len(part)] or [_no_scores()])
-        scored = scored.drop_duplicates("recording_id").reset_index(drop=True)
+        scored = scored.drop_duplicates("recording_id").sort_values("recording_id").reset_index(drop=True)
         if before is None or not scored.equals(before):
             store.put_frame(key, scored)
     return scored

@@ -65,6 +65,11 @@ class StandardClips:
         with self._lock:
             self._segments[path] = segments
 
+    def adopt(self, path: str, segments: list[Segment]) -> None:
+        """Take over the segments of a recording that somebody else has stored."""
+        with self._lock:
+            self._segments[path] = segments
+
     def of(self, path: str) -> list[Segment]:
         """The segments of one recording, in order; none where it was not added."""
         return self._segments.get(path, [])

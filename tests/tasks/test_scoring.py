@@ -24,7 +24,7 @@ from schemas.settings import OnboardSettings
 from tasks.background import Standing
 from tasks.engines import Recipe, caveats_of
 from tasks.report.words import Words
-from tasks.scoring import fit_engine, model_version, recipe_of, score_recordings
+from tasks.scoring import cut_into_batches, find_unscored, fit_engine, model_version, recipe_of, score_batch
 from tasks.store import FolderStore
 
 ASSET = Asset(
@@ -248,7 +248,9 @@ def score(store: FolderStore, scorer: Scorer, monkeypatch: pytest.MonkeyPatch, *
         asset = ASSET.model_copy(update={"ledger_key": f"ledger-{len(recordings)}.parquet"})
         store.put_frame(asset.ledger_key, segments("test", *recordings))
         model = MODEL.model_copy(update={"asset": asset})
-        scores = score_recordings.fn(choice("a"), model, run_on(store.url))
+        scores, run = find_unscored.fn(choice("a"), model, run_on(store.url)), run_on(store.url)
+        for batch in cut_into_batches([scores]):
+            score_batch.fn(batch, run)
         table = store.get_frame(scores.key)
     assert table["recording_id"].is_unique
     return dict(zip(table["recording_id"], table["score"], strict=True))
