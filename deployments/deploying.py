@@ -2,7 +2,8 @@
 
 Every customer has two deployments, `onboard/<name>` and `monitor/<name>`, marked by the tag `alp-customer`; a start
 that meets a run under way is cancelled, since what it would have seen the next one sees. Every machine type has
-`retrain/<type>` and an automation that starts it (`deployments.retraining`).
+`retrain/<type>` and an automation that starts it (`deployments.retraining`). Two automations more end runs that nobody
+works on any more (`deployments.zombies`).
 
 What stands as it is wanted is not touched, so that its scheduled runs stay. What an operator paused in the UI stays
 paused. What carries none of our marks is left alone.
@@ -16,8 +17,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments import retraining as retrainings
+from deployments import zombies
 from deployments.prefect_server import connect_server
 from deployments.registering import (
+    OF_CUSTOMERS,
     POOL,
     Wanted,
     all_deployments,
@@ -28,11 +31,12 @@ from deployments.registering import (
     workers_of,
     write_deployment,
 )
-from deployments.retraining import Watch
+from deployments.watches import Watch, watch_differences, watches_there, write_watches
 from schemas.customers import Customer
 from schemas.errors import UsageError
 from schemas.retraining import Retraining
 from schemas.settings import GrowthPolicy
+from schemas.time_zones import zone_of_schedule
 from tasks.growth import read_policy, set_policy
 from tasks.purging import find_begun
 from tasks.sharing import consent, set_consent
@@ -45,8 +49,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.events.schemas.automations import Automation
 
-MARK = "alp-customer"
-"""Tag of the deployments that a customer's file makes."""
+_WATCHES = {retrainings.MARK: retrainings.NAME, zombies.MARK: zombies.NAME}
+"""Names of the automations that are ours, by their tag."""
 
 Action = Literal["add", "change", "remove"]
 
@@ -135,9 +139,8 @@ def wanted_of(customer: Customer, store: str, *, pool: str = POOL) -> tuple[Want
     settings = customer.settings().model_dump(mode="json", exclude_defaults=True)
     common: dict[str, Any] = {
         "name": customer.name,
-        "time_zone": customer.time_zone,
         "pool": pool,
-        "tags": (MARK, *customer.tags),
+        "tags": (OF_CUSTOMERS, *customer.tags),
         "collision": "CANCEL_NEW",
     }
     whom = "".join(f"\n- {contact.line}" for contact in customer.contacts)
@@ -147,6 +150,7 @@ def wanted_of(customer: Customer, store: str, *, pool: str = POOL) -> tuple[Want
             flow=onboard_inbox,
             entrypoint="flows.scheduled.onboard_inbox",
             cron=customer.schedule.onboard,
+            time_zone=_zone_of(customer.schedule.onboard, customer),
             parameters={
                 "customer": customer.name,
                 "inbox": customer.inbox_folder,
@@ -160,6 +164,7 @@ def wanted_of(customer: Customer, store: str, *, pool: str = POOL) -> tuple[Want
             flow=monitor_machines,
             entrypoint="flows.scheduled.monitor_machines",
             cron=customer.schedule.monitor,
+            time_zone=_zone_of(customer.schedule.monitor, customer),
             parameters={
                 "customer": customer.name,
                 "store": store,
@@ -171,10 +176,16 @@ def wanted_of(customer: Customer, store: str, *, pool: str = POOL) -> tuple[Want
     )
 
 
+def _zone_of(cron: str | None, customer: Customer) -> str:
+    return customer.time_zone if cron is None else zone_of_schedule(cron, customer.time_zone)
+
+
 def remove_deployments(client: SyncPrefectClient, customer: str) -> list[str]:
     """Delete a customer's deployments and the runs they have scheduled; their full names."""
     there = {
-        name: found for name, found in all_deployments(client).items() if found.name == customer and MARK in found.tags
+        name: found
+        for name, found in all_deployments(client).items()
+        if found.name == customer and OF_CUSTOMERS in found.tags
     }
     for found in there.values():
         client.delete_deployment(found.id)
@@ -195,14 +206,16 @@ def _plan(
         plan.workers = workers_of(client, pool)
     there = all_deployments(client)
     _plan_deployments(plan, wanted, there)
-    watches = [retrainings.watch_of(kind, when) for kind in types]
-    _plan_watches(plan, watches, retrainings.watches_there(client), {found.id: name for name, found in there.items()})
+    # Where nothing is deployed, nothing is left behind.
+    watches = [*(retrainings.watch_of(kind, when) for kind in types), *(zombies.WATCHES if wanted else ())]
+    names = {found.id: name for name, found in there.items()}
+    _plan_watches(plan, watches, watches_there(client, _WATCHES), names)
     _plan_store(plan, customers, when, shelf)
     return plan
 
 
 def _plan_deployments(plan: Plan, wanted: Iterable[Wanted], there: Mapping[str, DeploymentResponse]) -> None:
-    ours = {name: found for name, found in there.items() if {MARK, retrainings.MARK} & set(found.tags)}
+    ours = {name: found for name, found in there.items() if {OF_CUSTOMERS, retrainings.MARK} & set(found.tags)}
     for each in wanted:
         ours.pop(each.full_name, None)
         before = there.get(each.full_name)
@@ -224,7 +237,7 @@ def _plan_watches(
         named = there.pop(watch.name, [])
         before = named[0] if named else None
         plan.automations_to_remove += [each.id for each in named[1:]]
-        fields = retrainings.watch_differences(before, watch, deployments)
+        fields = watch_differences(before, watch, deployments)
         if not fields:
             plan.as_wanted += 1
             continue
@@ -266,4 +279,4 @@ def _carry_out(client: SyncPrefectClient, plan: Plan, shelf: ObjectStore) -> Non
     there = all_deployments(client) if plan.deployments else {}
     for each in plan.deployments:
         write_deployment(client, each, there.get(each.full_name))
-    retrainings.write_watches(client, plan.watches)
+    write_watches(client, plan.watches, _WATCHES)

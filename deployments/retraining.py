@@ -10,15 +10,13 @@ for its end, since by then the library may have grown again.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.prefect_server import all_automations
-from deployments.registering import POOL, Wanted, all_deployments, changed_fields, flat
+from deployments.registering import POOL, Wanted
 from schemas.customers import Customer
 from schemas.errors import UsageError
 from schemas.retraining import Retraining, read_retraining
@@ -29,13 +27,13 @@ from tasks.store import ObjectStore
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events.schemas.automations import Automation, AutomationCore
+    from prefect.events.schemas.automations import AutomationCore
 
 MARK = "alp-retrain"
 """Tag of the deployments and automations that machine types have."""
 DEFAULT_FILE = Path("retraining.yaml")
-_NAME = re.compile(r"alp retrain: [a-z][a-z0-9_]*")
+NAME = re.compile(r"alp retrain: [a-z][a-z0-9_]*")
+"""What the automations are called."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Watch:
         """What it starts."""
         return f"retrain/{self.machine_type}"
 
-    def automation(self, deployment_id: UUID, *, enabled: bool = True) -> AutomationCore:
+    def automation(self, deployment_id: UUID | None, *, enabled: bool = True) -> AutomationCore:
         """As the server takes it."""
         from prefect.events.actions import RunDeployment
         from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -141,63 +139,3 @@ def wanted_of(machine_type: str, store: str, when: Retraining, *, pool: str = PO
 def watch_of(machine_type: str, when: Retraining) -> Watch:
     """The automation of a machine type."""
     return Watch(machine_type, timedelta(minutes=when.rest_minutes))
-
-
-def watches_there(client: SyncPrefectClient) -> dict[str, list[Automation]]:
-    """Automations of ours on the server, by name; a name may be there more than once."""
-    found: dict[str, list[Automation]] = {}
-    for each in all_automations(client):
-        if MARK in each.tags and _NAME.fullmatch(each.name):
-            found.setdefault(each.name, []).append(each)
-    return found
-
-
-def watch_differences(
-    there: Automation | None, watch: Watch, deployments: Mapping[UUID, str]
-) -> dict[str, tuple[Any, Any]]:
-    """What differs between the stored automation and the wanted one; nothing where it stands as it is wanted.
-
-    deployments: their full names.
-    """
-    ids = {name: deployment_id for deployment_id, name in deployments.items()}
-    # Before a deployment is made it has no id yet.
-    target = ids.get(watch.deployment, uuid.uuid4())
-    after = _facts(watch.automation(target), {**deployments, target: watch.deployment})
-    return changed_fields({} if there is None else _facts(there, deployments), after)
-
-
-def write_watches(client: SyncPrefectClient, watches: Iterable[Watch]) -> None:
-    """Make each automation, or bring the one of that name to what is wanted, paused as it was."""
-    watches = list(watches)
-    if not watches:
-        return
-    deployments, there = all_deployments(client), watches_there(client)
-    for watch in watches:
-        first = next(iter(there.get(watch.name, [])), None)
-        wanted = watch.automation(deployments[watch.deployment].id, enabled=first is None or first.enabled)
-        if first is None:
-            client.create_automation(wanted)
-        else:
-            # The client's own way leaves out what is as by default, and with it what should become so.
-            document = wanted.model_dump(mode="json", exclude={"owner_resource"})
-            client.request("PUT", f"/automations/{first.id}", json=document).raise_for_status()
-
-
-def _facts(automation: AutomationCore, deployments: Mapping[UUID, str]) -> dict[str, Any]:
-    """All that is compared and shown, flat, by name; what is empty is left out."""
-    trigger = automation.trigger.model_dump(mode="json", exclude={"id"})
-    actions = [action.model_dump(mode="json") for action in automation.actions]
-    for document, action in zip(actions, automation.actions, strict=True):
-        deployment_id = document.pop("deployment_id", None)
-        document["starts"] = deployments.get(getattr(action, "deployment_id", None), deployment_id)
-    facts = {
-        "description": automation.description,
-        "tags": ", ".join(sorted(automation.tags)),
-        **flat("trigger", trigger),
-        **{name: value for place, one in enumerate(actions) for name, value in flat(_numbered(place), one).items()},
-    }
-    return {name: sorted(value) if isinstance(value, list) else value for name, value in facts.items() if value}
-
-
-def _numbered(place: int) -> str:
-    return "action" if place == 0 else f"action {place + 1}"

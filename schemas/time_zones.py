@@ -1,9 +1,10 @@
-"""Names of time zones, checked before a schedule is made of them."""
+"""Names of time zones, checked before a schedule is made of them, and the zone that a schedule is kept in."""
 
 from __future__ import annotations
 
 import difflib
 import zoneinfo
+from datetime import UTC, datetime, timedelta
 
 _PLACES = {
     **dict.fromkeys(("kst", "korea", "한국", "대한민국", "서울"), "Asia/Seoul"),
@@ -34,6 +35,27 @@ def check_time_zone(name: str) -> str:
         near = _near(name)
         raise ValueError(f"there is no such time zone; {f'did you mean {near}?' if near else 'name a place'}")
     return name
+
+
+def zone_of_schedule(cron: str, name: str) -> str:
+    """The time zone in which a scheduler is to take a cron expression: `name`, or UTC where that is the same and safer.
+
+    In autumn schedulers pass over the hour that a clock repeats, so that of what is to come every five minutes nothing
+    comes for more than an hour. An expression that names no hour and no day means the same in UTC, wherever clocks are
+    whole hours from it.
+    """
+    if cron.split()[1:] != ["*"] * 4:
+        return name
+    offsets = _offsets(name)
+    is_whole = all(offset % timedelta(hours=1) == timedelta(0) for offset in offsets)
+    return "UTC" if len(offsets) > 1 and is_whole else name
+
+
+def _offsets(name: str) -> set[timedelta]:
+    """How far a zone's clocks are from UTC in the months of this year and the next; more than one: they are changed."""
+    zone, year = zoneinfo.ZoneInfo(name), datetime.now(UTC).year
+    months = (datetime(y, month, 15, tzinfo=zone) for y in (year, year + 1) for month in range(1, 13))
+    return {each.utcoffset() or timedelta(0) for each in months}
 
 
 def _near(name: str) -> str | None:

@@ -86,6 +86,11 @@ class Entrant(BaseModel):
     customer: str
     asset: str
 
+    @property
+    def name(self) -> str:
+        """Customer and machine, as a person reads them."""
+        return f"{self.customer} {self.asset}"
+
 
 class Bout(Reference):
     """All that a challenger is made by, and whom it meets."""

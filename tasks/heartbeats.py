@@ -1,14 +1,33 @@
-"""One heartbeat a process, that of its outermost flow run."""
+"""Signs of life: by them the server tells a run that is long from one whose worker was killed.
+
+Every flow run of a process gives one as it begins and one every `EVERY_S`, an event `ALIVE` about the run; one thread
+gives those of all. An automation that `alp deploy` makes marks a run crashed that gives none any more
+(`deployments.zombies`). Prefect's own signs would do for the outermost run alone: of those below each would wait, as it
+ends, for the thread that gives them. Where no server stays that could hear of it, there are none.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tasks.events import server_url
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+ALIVE = "alp.flow-run.alive"
+"""The event; Prefect's own is also given by flows that are none of ours."""
+EVERY_S = 30.0
 
 
 @contextmanager
 def one_heartbeat() -> Iterator[None]:
-    """Within, flow runs send no heartbeat of their own: they live and die with the process whose outermost run does.
+    """Within, flow runs send no heartbeat of Prefect's own; they give signs of life as all do (`giving_signs`).
 
     Prefect's thread that sends them looks once a second whether it may end, and a run waits for that: half a second on
     average at the end of each, ten in an onboarding of four machines.
@@ -17,3 +36,69 @@ def one_heartbeat() -> Iterator[None]:
 
     with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
+
+
+@contextmanager
+def giving_signs() -> Iterator[None]:
+    """Give signs of life of the flow run that is under way, if there is one and a server that stays, until it ends."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None or server_url() is None:
+        yield
+        return
+    _PULSE.add(run)
+    try:
+        yield
+    finally:
+        _PULSE.drop(run.id)
+
+
+class _Pulse:
+    """The runs of this process, and the thread that gives their signs as long as there are any."""
+
+    def __init__(self) -> None:
+        self._runs: dict[UUID, FlowRun] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def add(self, run: FlowRun) -> None:
+        """Give the first sign of a run, and those that follow."""
+        with self._lock:
+            is_first = not self._runs
+            self._runs[run.id] = run
+            if is_first:
+                self._over = threading.Event()
+                # A thread begins with no context, and would not know the server.
+                context, over = contextvars.copy_context(), self._over
+                threading.Thread(target=context.run, args=(self._beat, over), name="alive", daemon=True).start()
+        _tell(run)
+
+    def drop(self, run_id: UUID) -> None:
+        """Give no more signs of a run."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+            if not self._runs:
+                self._over.set()
+
+    def _beat(self, over: threading.Event) -> None:
+        while not over.wait(EVERY_S):
+            with self._lock:
+                runs = list(self._runs.values())
+            for run in runs:
+                _tell(run)
+
+
+_PULSE = _Pulse()
+
+
+def _tell(run: FlowRun) -> None:
+    from prefect.events import emit_event
+    from prefect.events.related import tags_as_related_resources
+
+    emit_event(
+        event=ALIVE,
+        resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+        related=tags_as_related_resources(set(run.tags)),
+    )

@@ -7,8 +7,9 @@ name, or zipped again, are not onboarded twice, nor what was onboarded by hand.
 
 A package that was refused, or at which a step failed, is taken up again once the customer's settings or the code have
 changed; one that fails for no fault of its own (`EnvironmentFault`) at every look. That a package was begun is written
-down first: one that kills its worker is given up after `MOST_ATTEMPTS`, and those not tried yet go before it. What is
-replaced or taken away while it is onboarded is not held against whatever lies there next.
+down first: one that kills its worker is given up after `MOST_ATTEMPTS`, and those not tried yet go before it. Where an
+attempt was cut off that got further than those before it, none counts: it was not the package that ended it there. What
+is replaced or taken away while it is onboarded is not held against whatever lies there next.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -27,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import EnvironmentFault, InputError, PackageError, RejectedError, StoreError
 from schemas.paths import is_clutter
+from schemas.references import QualityReport
 from schemas.settings import ArchiveLimits, OnboardSettings
 from tasks import keys
 from tasks.ends import in_a_message, outcome
@@ -43,11 +46,11 @@ from tasks.inbox_log import (
 from tasks.logbook import note
 from tasks.packages import open_package
 from tasks.plain_text import printable
-from tasks.runs import REJECTED, Manifest
+from tasks.runs import REJECTED, Manifest, half_runs
 from tasks.store import FolderStore, ObjectStat, ObjectStore, check_key, open_store
 
 MOST_ATTEMPTS = 3
-"""How often a package is begun that never ends."""
+"""How often a package is begun that never ends, and gets no further."""
 SETTLE_S = 10.0
 """A file that was written less long ago may still be written to; the next look takes it."""
 _NOTE_EVERY_S = 30.0
@@ -139,6 +142,7 @@ def look_into_inbox(
             current.uploads |= log.uploads
             current.packages = log.packages | current.packages
             current.note(inbox, there)
+    _forgive_progress(shelf, customer, log)
     look = _sort_out(customer, folder, _without(readable, unsettled), log, circumstances(settings)).model_copy(
         update={"unsettled": tuple(_name(key, folder) for key in unsettled), "left_alone": left_alone}
     )
@@ -283,6 +287,33 @@ def _is_to_go_on(seen: SeenPackage) -> bool:
     return seen.became in ("started", "failed") and seen.attempts < MOST_ATTEMPTS
 
 
+def _forgive_progress(store: ObjectStore, customer: str, log: InboxLog) -> None:
+    """Count none of the attempts at a package where the last one got further: it is neither last nor given up."""
+    for package, seen in log.packages.items():
+        if seen.became == "started" and _how_far(store, customer, package) > seen.reached:
+            log.packages[package] = seen.model_copy(update={"attempts": 0})
+
+
+def _how_far(store: ObjectStore, customer: str, package: str) -> int:
+    """Objects that attempts to onboard a package have filed: its clips, its half runs, the models of its machines."""
+    filed = sum(1 for _ in store.list_keys(keys.package(customer, package, "")))
+    assets: set[str] = set()
+    for run_id, found in half_runs(store, customer).items():
+        if _package_of(store, customer, run_id) == package:
+            filed += len(found)
+            assets |= {key.split("/")[3] for key in found if key.count("/") > 3}
+    return filed + sum(1 for name in assets for _ in store.list_keys(keys.asset(customer, name, "models/")))
+
+
+def _package_of(store: ObjectStore, customer: str, half_run: str) -> str | None:
+    """The package of a run that was cut off; None where it does not say, or is taken away just now."""
+    # What nobody will go on with must keep nobody from his turn.
+    with suppress(StoreError):
+        report = store.find_intact(keys.run(customer, half_run, "quality.json"), QualityReport)
+        return report.package_id if report is not None else None
+    return None
+
+
 def _say_what_lies_there(look: Look) -> None:
     note(
         f"{len(look.new)} packages to onboard, {look.known} known, {len(look.refused)} refused before,"
@@ -305,12 +336,16 @@ def _given_up() -> str:
 
 def note_begun(arrival: Arrival, customer: str, store: str, settings: OnboardSettings) -> None:
     """Write down that a package is begun, before anything can happen to whoever begins it."""
-    now = circumstances(settings)
-    with changed_log(open_store(store), customer) as log:
+    shelf, now = open_store(store), circumstances(settings)
+    reached = _how_far(shelf, customer, arrival.package)
+    with changed_log(shelf, customer) as log:
         before = log.packages.get(arrival.package)
-        attempts = before.attempts if before is not None and before.circumstances == now else 0
+        attempts = 0
+        if before is not None and before.circumstances == now:
+            got_further = before.became == "started" and reached > before.reached
+            attempts = 0 if got_further else before.attempts
         log.packages[arrival.package] = SeenPackage(
-            name=arrival.name, became="started", attempts=attempts + 1, circumstances=now
+            name=arrival.name, became="started", attempts=attempts + 1, circumstances=now, reached=reached
         )
 
 

@@ -5,7 +5,7 @@
 - a *package* is what uploads hold, known by its content, and what became of it.
 
 The log holds what lies in the inbox now: of a file that the plant took away it forgets the rest, since the runs of a
-package tell what became of it. A log that is damaged, or of another version, is made anew for the same reason.
+package tell what became of it. A log that makes no sense, or is of another version, is made anew for the same reason.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class SeenPackage(BaseModel):
     became: Logged
     attempts: int = Field(default=0, ge=0, description="How often it was begun under these circumstances.")
     circumstances: str = Field(description="Hash of the settings and the code it was begun with.")
+    reached: int = Field(default=0, ge=0, description="Objects that earlier attempts had filed when it was begun last.")
     message: str = ""
 
 

@@ -1,7 +1,8 @@
 """What makes a run the same run: its id, its manifest, and when a finished one still stands.
 
 `run_id` = hash(package id, customer, settings, code version, snapshot of what other packages gave to learn from). The
-manifest is written last: a run folder without one is a run that was cut off, and goes on where it stopped.
+manifest is written last: a run folder without one is a run that was cut off, and goes on where it stopped. It goes on
+under another id where other packages came in between; what it left under the first is taken away after `STALE`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +22,10 @@ from schemas.references import OnboardResult, Package, QualityReport, Run
 from schemas.settings import OnboardSettings
 from tasks import keys
 from tasks.sharing import snapshot
-from tasks.store import ObjectStore, open_store
+from tasks.store import ObjectStat, ObjectStore, open_store
 
+STALE = timedelta(days=1)
+"""A run without a manifest that has written nothing for so long is not under way."""
 _ROOMS_THAT_COMPUTE = ("schemas", "engines", "tasks", "flows")
 
 REJECTED = "Rejected"
@@ -94,6 +98,27 @@ def finished_runs(
             manifest = json.loads(store.get(key))
             if package_id is None or manifest["package"]["package_id"] == package_id:
                 yield key, manifest
+
+
+def half_runs(store: ObjectStore, customer: str) -> dict[str, dict[str, ObjectStat]]:
+    """What lies there of runs that have no manifest, by run id: under way, or cut off."""
+    runs: dict[str, dict[str, ObjectStat]] = {}
+    for key, stat in store.list_objects(f"runs/{customer}/"):
+        runs.setdefault(key.split("/")[2], {})[key] = stat
+    return {run_id: found for run_id, found in runs.items() if keys.run(customer, run_id, "manifest.json") not in found}
+
+
+def forget_half_runs(store: ObjectStore, customer: str) -> list[str]:
+    """Erase what lies there of runs that were cut off and did not go on under their id; the ids, sorted."""
+    newest = datetime.now(UTC) - STALE
+    gone = [
+        run_id
+        for run_id, found in sorted(half_runs(store, customer).items())
+        if all(stat.modified < newest for stat in found.values())
+    ]
+    for run_id in gone:
+        store.erase(keys.run(customer, run_id, ""))
+    return gone
 
 
 def checksums(store: ObjectStore, prefix: str) -> dict[str, str]:

@@ -154,6 +154,27 @@ class Credentials:
     session_token: SecretStr | None
 
     @classmethod
+    def of_backup(cls, address: S3Address) -> Self:
+        """Those of a backup's server: ALP_BACKUP_ACCESS_KEY_ID and its like where set, else the store's.
+
+        Raises
+        ------
+        StoreError
+            Neither are set.
+        """
+        own = os.environ.get("ALP_BACKUP_ACCESS_KEY_ID"), os.environ.get("ALP_BACKUP_SECRET_ACCESS_KEY")
+        if not any(own):
+            return cls.of_environment(address)
+        access_key, secret_key = own
+        if not access_key or not secret_key:
+            raise StoreError(
+                "of ALP_BACKUP_ACCESS_KEY_ID and ALP_BACKUP_SECRET_ACCESS_KEY one alone is set; set both to a key of"
+                f" the server that keeps the backups, {address.endpoint}, or neither"
+            )
+        token = os.environ.get("ALP_BACKUP_SESSION_TOKEN")
+        return cls(access_key, SecretStr(secret_key), SecretStr(token) if token else None)
+
+    @classmethod
     def of_environment(cls, address: S3Address) -> Self:
         """What every tool for S3 reads: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where set.
 

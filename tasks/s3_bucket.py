@@ -171,7 +171,7 @@ class Bucket:
                     return read_once()
                 except MaxRetryError:
                     raise  # it was tried again and again already
-                except _DamagedError:
+                except DamagedError:
                     if damaged:
                         raise
                     damaged = True
@@ -209,10 +209,26 @@ class Bucket:
                 return None
             raise
 
+    def holds(self, key: str, data: bytes, answer: Mapping[str, str]) -> bool:
+        """Whether what was written arrived as it was sent: by the ETag of the answer, and in doubt by reading it."""
+        etag = (_header(answer, "etag") or "").strip('"').lower()
+        if len(etag) != 32 or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+            return True
+        # Of an object that the server encrypts an ETag is no MD5.
+        try:
+            return self.read(key) is not None
+        except DamagedError:
+            return False
+
     def write_where(self, key: str, data: bytes, *, expected: str | None) -> str | None:
         """Write where the version `expected` lies, or none for None: the etag, or None where that is not so.
 
         The one request that goes through the SDK's private `_execute`.
+
+        Raises
+        ------
+        StoreError
+            The server is not there, or refuses; or what arrives there is damaged, time and again.
         """
         self.check()
         mark = uuid.uuid4().hex
@@ -223,7 +239,13 @@ class Bucket:
             for pause in (*_PAUSES_S, None):
                 try:
                     answer = self.sdk._execute("PUT", self.address.bucket, name, body=data, headers=dict(headers))
-                    return etag_of(answer.headers)
+                    etag = etag_of(answer.headers)
+                    if self.holds(key, data, answer.headers):
+                        return etag
+                    if pause is None:
+                        raise damaged_on_the_way(self.address, key)
+                    # Over what was damaged on the way, which is ours.
+                    headers = object_headers(key, data) | {"If-Match": f'"{etag}"', _MARK_HEADER: mark}
                 except S3Error as error:
                     if error.code in REFUSED_CONDITION:
                         break
@@ -241,9 +263,12 @@ def _shared_bucket(address: S3Address, credentials: Credentials, process: int) -
     return Bucket(address, credentials)
 
 
-def open_bucket(address: S3Address) -> Bucket:
-    """The bucket, as all stores of this process share it: its connections stay open."""
-    return _shared_bucket(address, Credentials.of_environment(address), os.getpid())
+def open_bucket(address: S3Address, credentials: Credentials | None = None) -> Bucket:
+    """The bucket, as all stores of this process share it: its connections stay open.
+
+    credentials: by default those of the environment.
+    """
+    return _shared_bucket(address, credentials or Credentials.of_environment(address), os.getpid())
 
 
 def object_headers(key: str, data: bytes) -> dict[str, str]:
@@ -260,7 +285,15 @@ def content_type(key: str) -> str:
     return _TYPES.get(PurePosixPath(key).suffix.lower(), "application/octet-stream")
 
 
-class _DamagedError(StoreError):
+def damaged_on_the_way(address: S3Address, key: str) -> StoreError:
+    """What was written arrives as something else, however often."""
+    return StoreError(
+        f"{address.uri(key)} was damaged on the way to {address.endpoint} time and again; look after the network and"
+        " what stands between, then start the command again"
+    )
+
+
+class DamagedError(StoreError):
     """What was read does not match its checksum."""
 
 
@@ -299,7 +332,7 @@ def _compare(address: S3Address, key: str, headers: Mapping[str, str], *, sha256
     keyed = encryption.startswith("aws:kms") or "x-amz-server-side-encryption-customer-algorithm" in headers
     is_md5 = len(etag) == 32 and not keyed
     if (sha256 != stored) if stored else (is_md5 and md5 != etag.lower()):
-        raise _DamagedError(
+        raise DamagedError(
             f"{address.uri(key)} at {address.endpoint} is damaged: what was read does not match the checksum that it"
             f" was written with (expected {stored or etag}, read {sha256 if stored else md5}); put it back from an"
             " earlier version or a backup, or remove it and run again what made it"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,15 @@ from minio.error import S3Error
 from schemas.errors import StoreError
 from tasks.object_store import ObjectStat, ObjectStore, check_expiry, check_key, check_prefix, conflict
 from tasks.s3_address import S3Address
-from tasks.s3_bucket import SHA256_HEADER, Bucket, content_type, etag_of, open_bucket, stat_of
+from tasks.s3_bucket import (
+    SHA256_HEADER,
+    Bucket,
+    content_type,
+    damaged_on_the_way,
+    etag_of,
+    open_bucket,
+    stat_of,
+)
 from tasks.s3_erasing import erase_below
 from tasks.s3_errors import absent, telling
 from tasks.s3_lease import LOCKS, Lease
@@ -34,6 +42,8 @@ PART_BYTES = 16 << 20
 """Larger files are written in parts of so many bytes, three at once."""
 
 _MOST_PARTS = 10_000
+_TRIES = 3
+"""To write what is damaged on the way."""
 
 
 @dataclass
@@ -79,7 +89,13 @@ class S3Store(ObjectStore):
         if (held := self._held.get(key)) is not None:
             held.etag = self.replace(key, data, expected=held.etag)
             return
-        self._upload(key, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+        for _ in range(_TRIES):
+            answer = self._upload(key, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+            if self.bucket.holds(key, data, answer):
+                return
+        # Whoever finds it there would take it for what was sent.
+        self.delete(key)
+        raise damaged_on_the_way(self.address, key)
 
     def put_file(self, key: str, path: Path) -> None:
         size = path.stat().st_size
@@ -93,7 +109,8 @@ class S3Store(ObjectStore):
             file.seek(0)
             self._upload(key, cast(BinaryIO, _Unchanged(file, size, sha256, path)), size, sha256)
 
-    def _upload(self, key: str, stream: BinaryIO, size: int, sha256: str) -> None:
+    def _upload(self, key: str, stream: BinaryIO, size: int, sha256: str) -> Mapping[str, str]:
+        """What the server answers; nothing where its answer was lost."""
         self.bucket.check()
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
         options: dict[str, Any] = {
@@ -109,8 +126,10 @@ class S3Store(ObjectStore):
                 # The end of an upload whose answer was lost is told twice, and the second time there is none to end.
                 if error.code != "NoSuchUpload" or self.bucket.sha256(key) != sha256:
                     raise
-            else:
-                etag_of({"ETag": written.etag or ""})
+                return {}
+            answer = {"ETag": written.etag or ""}
+            etag_of(answer)
+            return answer
 
     def replace(self, key: str, data: bytes, *, expected: str | None) -> str:
         check_key(key)

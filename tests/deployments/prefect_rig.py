@@ -15,7 +15,13 @@ from pathlib import Path
 
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_LEVEL,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
 
 
 def free_port() -> int:
@@ -25,8 +31,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
-    """URL of a server that keeps its data in `home`, and is the one that is configured until the context ends."""
+def prefect_server(home: Path, **settings: str) -> Iterator[str]:
+    """URL of a server that keeps its data in `home`, and is the one that is configured until the context ends.
+
+    settings: more of its environment.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
@@ -35,6 +44,7 @@ def prefect_server(home: Path) -> Iterator[str]:
         "DO_NOT_TRACK": "1",
         # Else the pages of its UI ask a server on the usual port.
         "PREFECT_UI_API_URL": url,
+        **settings,
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "log.txt").open("w") as log:
@@ -48,6 +58,19 @@ def prefect_server(home: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def harness(*, log_level: str = "ERROR") -> Iterator[None]:
+    """A server for tests of what asks one and needs none of its services; the one configured until the context ends.
+
+    It is the whole process's: one that outlives its module would hear what the next module's runs say.
+    """
+    quick = {PREFECT_LOGGING_LEVEL: log_level, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with prefect_test_harness(server_startup_timeout=180), temporary_settings(updates=quick):
+        forget_servers()
+        yield
+        forget_servers()
 
 
 def forget_servers() -> None:

@@ -15,6 +15,7 @@ from engines.toy.plan import ToyPlan
 from schemas.settings import OnboardSettings
 from tasks.expectations import Statements
 from tasks.toy import write_toy_package
+from tests.deployments.prefect_rig import forget_servers
 
 Row = dict[str, str]
 Edit = Callable[[list[Row]], list[Row]]
@@ -25,6 +26,7 @@ def prefect_server() -> Iterator[None]:
     """One server of its own for all flow tests."""
     quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_LEVEL: "ERROR"}
     with prefect_test_harness(server_startup_timeout=120), temporary_settings(updates=quick):
+        forget_servers()
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 import re
@@ -19,7 +20,7 @@ import tasks
 from engines.toy.plan import ToyPlan
 from flows.onboard import onboard
 from schemas.customers import Customer
-from schemas.errors import AlpError, InputError, StoreError, UsageError, WeightsError
+from schemas.errors import AlpError, EnvironmentFault, InputError, StoreError, UsageError, WeightsError
 from schemas.settings import OnboardSettings
 from tasks.showing import label_flow_run, shown
 from tasks.store import FolderStore
@@ -73,7 +74,8 @@ def test_runs_are_named_by_customer_package_and_machine(done: FlowRun) -> None:
     package = re.fullmatch(r"onboard-acme-([0-9a-f]{8})", done.name)
     assert package is not None
     names = {part.name for part in below(done)}
-    assert {f"qa-acme-{package[1]}", f"report-acme-{package[1]}", "score-acme-fan-00", "ingest-acme"} <= names
+    stages = ("qa", "standardize", "select", "score", "calibrate", "report")
+    assert names == {"ingest-acme", *(f"{stage}-acme-{package[1]}" for stage in stages)}
 
 
 def test_a_dry_run_is_named_as_one(toy_folder: Path, tmp_path: Path, settings: OnboardSettings) -> None:
@@ -138,6 +140,38 @@ def test_what_a_step_raised_on_purpose_is_the_message_and_reaches_the_caller_as_
     with pytest.raises(StoreError) as caught:
         outer()
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            "space on its disk: /data/x says No space left on",
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), "files that it may open: it says Too many open files; let it"),
+        (MemoryError("Unable to allocate 12 GiB"), "memory: it says Unable to allocate 12 GiB; make room there"),
+        (MemoryError(), "memory: it says there is none left; make room there"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_package(error: Exception, said: str) -> None:
+    @shown()
+    @flow
+    def starved() -> None:
+        raise error
+
+    state = starved(return_state=True)
+    assert said in assert_is_remedy(state, EnvironmentFault)
+
+
+def test_another_error_of_the_system_is_left_to_prefect() -> None:
+    @shown()
+    @flow
+    def broken() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/x")
+
+    state = broken(return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), PermissionError)
 
 
 def test_a_fault_that_nobody_raised_on_purpose_is_left_to_prefect() -> None:

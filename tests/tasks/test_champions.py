@@ -121,6 +121,27 @@ def test_every_change_of_champion_is_kept_with_its_reason(store: FolderStore) ->
     assert judging(store) == ("v3", "v1")
 
 
+def test_a_coronation_that_was_cut_off_between_its_two_writes_is_one_line_once_it_is_done(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onboarded(store, "v1")
+    replace = FolderStore.replace
+
+    def killed(self: FolderStore, key: str, data: bytes, *, expected: str | None) -> str:
+        if key == champion_key(*ACME):
+            raise KeyboardInterrupt
+        return replace(self, key, data, expected=expected)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            onboarded(store, "v2")
+    assert judging(store) == ("v1", None)
+    onboarded(store, "v2")
+    assert judging(store) == ("v2", "v1")
+    assert told(store) == [("onboard", "v1", True, None), ("onboard", "v2", True, "v1")]
+
+
 def test_what_an_older_version_crowned_is_where_the_history_begins(store: FolderStore) -> None:
     old = Champion(version="v0", engine="b", encoder="logmel", ledger_version="l", previous="gone")
     store.put_model(champion_key(*ACME), old)

@@ -165,6 +165,35 @@ def test_a_package_that_kills_its_worker_is_given_up_and_goes_last(store: Folder
     assert names(look(store, OnboardSettings(seed=1))) == ["killer.zip"]
 
 
+def test_a_package_whose_worker_dies_is_not_given_up_as_long_as_it_gets_further(store: FolderStore) -> None:
+    drop(store, "first.zip", "a")
+    package = look(store).new[0].package
+    for attempt in range(3 * MOST_ATTEMPTS):
+        assert names(look(store)) == ["first.zip"], attempt
+        note_begun(look(store).new[0], "acme", store.url, SETTINGS)
+        store.put(keys.clip_audio("acme", package, f"{attempt:012x}"), b"one clip more before the power failed")
+    for _ in range(MOST_ATTEMPTS):
+        note_begun(look(store).new[0], "acme", store.url, SETTINGS)
+    assert (names(look(store)), look(store).given_up) == ([], ("first.zip",)), "from here on it got nowhere"
+
+
+def test_a_damaged_page_of_a_run_that_was_cut_off_keeps_nobody_from_his_turn(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(store, "first.zip", "a")
+    note_begun(look(store).new[0], "acme", store.url, SETTINGS)
+    store.put("runs/acme/0123456789abcdef/quality.json", b"{}")
+    whole = FolderStore.get
+
+    def get(self: FolderStore, key: str) -> bytes:
+        if key.startswith("runs/"):
+            raise StoreError(f"{key} is damaged")
+        return whole(self, key)
+
+    monkeypatch.setattr(FolderStore, "get", get)
+    assert names(look(store)) == ["first.zip"]
+
+
 @pytest.mark.parametrize(
     ("fault", "became", "tries"),
     [

@@ -115,6 +115,34 @@ def test_a_large_file_goes_in_parts_and_comes_back(store: S3Store, tmp_path: Pat
             assert copy.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("write", ["put", "replace"])
+def test_what_is_damaged_on_the_way_to_the_server_is_written_again(
+    store: S3Store, through: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    # As over https, where the signature covers the heads alone.
+    monkeypatch.setattr("minio.api.sha256_hash", lambda data: "UNSIGNED-PAYLOAD")
+    through.exists("a/b")
+
+    def put(data: bytes) -> None:
+        if write == "put":
+            through.put("a/b", data)
+        else:
+            through.replace("a/b", data, expected=store.stat("a/b").etag if store.exists("a/b") else None)
+
+    def garble_the_body(piece: bytes) -> bytes:
+        return piece.replace(b"sound", b"found", 1)
+
+    proxy.meddle_in = once(garble_the_body, when=b"sound")
+    put(b"sound" * 100)
+    assert store.get("a/b") == b"sound" * 100
+    proxy.meddle_in = garble_the_body
+    with pytest.raises(StoreError, match=r"a/b was damaged on the way to http://\S+ time and again; look after"):
+        put(b"sound" * 101)
+    if store.exists("a/b"):
+        with pytest.raises(StoreError, match="is damaged"):
+            store.get("a/b")
+
+
 def uploads_of(store: S3Store) -> list[str]:
     """Objects that were begun and not ended."""
     address = store.address

@@ -285,6 +285,74 @@ def test_what_a_killed_writer_left_is_no_object_and_goes_with_what_is_erased(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def has_attributes(folder: Path) -> bool:
+    probe = folder / "probe"
+    probe.write_bytes(b"")
+    try:
+        os.setxattr(probe, "user.alp.probe", b"1")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def test_bits_that_flipped_on_the_disk_are_found_wherever_the_object_is_read_whole(tmp_path: Path) -> None:
+    if not has_attributes(tmp_path):
+        pytest.skip("the disk of this folder knows no extended attributes")
+    store = FolderStore(tmp_path / "store")
+    store.put("a/model.safetensors", b"weights " * 100)
+    path = store.root / "a" / "model.safetensors"
+    before, damaged = path.stat(), b"weighty " + b"weights " * 99
+    path.write_bytes(damaged)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreError, match=r"model\.safetensors is damaged: .* checksum .* put it back from a backup"):
+        store.get("a/model.safetensors")
+    with pytest.raises(StoreError, match="is damaged"), store.local_file("a/model.safetensors"):
+        pass
+    with pytest.raises(StoreError, match="is damaged"), store.local_folder("a"):
+        pass
+    store.put("a/model.safetensors", damaged)
+    assert store.get("a/model.safetensors") == damaged
+
+
+def test_bits_that_flip_after_an_object_was_dated_back_are_found(tmp_path: Path) -> None:
+    if not has_attributes(tmp_path):
+        pytest.skip("the disk of this folder knows no extended attributes")
+    store = FolderStore(tmp_path / "store")
+    store.put("a/b", b"weights")
+    store.date("a/b", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert store.stat("a/b").modified == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    before = (store.root / "a" / "b").stat()
+    (store.root / "a" / "b").write_bytes(b"weighty")
+    os.utime(store.root / "a" / "b", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreError, match="is damaged"):
+        store.get("a/b")
+
+
+def test_a_file_that_somebody_edits_is_read_as_it_is_now(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a.json", b'{"a": 1}')
+    path = tmp_path / "a.json"
+    later = path.stat().st_mtime_ns + 10**9
+    path.write_bytes(b'{"a": 2}')
+    os.utime(path, ns=(later, later))
+    assert store.get("a.json") == b'{"a": 2}'
+    with store.local_file("a.json") as found:
+        assert found.read_bytes() == b'{"a": 2}'
+
+
+def test_a_disk_without_attributes_is_written_and_read_without_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    for name in ("setxattr", "getxattr"):
+        monkeypatch.setattr(os, name, none, raising=False)
+    store = FolderStore(tmp_path)
+    store.put("a", b"x")
+    assert store.get("a") == b"x"
+
+
 def test_a_disk_that_refuses_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path)
     store.put("a/b", b"x")

@@ -1,0 +1,165 @@
+"""A run whose worker was killed is marked crashed, with all below it, and the next goes on; one that lives is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+
+from deployments import deploying, zombies
+from deployments.deploying import deploy
+from deployments.platform_processes import MARK, marked
+from schemas.customers import Customer
+from tasks.heartbeats import ALIVE
+from tasks.inbox_log import read_log
+from tasks.store import FolderStore
+from tests.deployments.prefect_rig import await_true
+from tests.faults.rig import ROOT, Hands
+from tests.faults.test_two_workers import drop
+
+pytestmark = pytest.mark.faults
+
+SILENT_S = 12
+OPEN = {"Pending", "Running"}
+ACME: dict[str, Any] = {"name": "acme", "schedule": {"onboard": None, "monitor": None}, "encoder": "logmel"}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Silence is taken for death after seconds, until the test ends."""
+    silent, never_begun = zombies.WATCHES
+    short = (
+        replace(silent, within=timedelta(seconds=SILENT_S)),
+        replace(never_begun, within=timedelta(seconds=SILENT_S)),
+    )
+    monkeypatch.setattr(deploying.zombies, "WATCHES", short)
+    yield
+    # Runs of the tests that follow give a sign less often.
+    deploy({}, FolderStore(tmp_path / "empty").url, dry_run=False)
+
+
+def read(run_id: str) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run_id)
+
+
+def below(run_id: Any) -> list[FlowRun]:
+    """Runs below one, and those below them."""
+    wanted = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id]))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=wanted)
+    return [*found, *(deeper for run in found for deeper in below(run.id))]
+
+
+def state_of(run_id: Any) -> str:
+    state = read(run_id).state
+    return "" if state is None else str(state.name)
+
+
+def has_given_a_sign(run_id: Any) -> bool:
+    wanted = {"event": {"name": [ALIVE]}, "resource": {"id": [f"prefect.flow-run.{run_id}"]}}
+    with get_client(sync_client=True) as client:
+        return bool(client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"])
+
+
+# --- in processes of their own ------------------------------------------------------------------------------------
+
+
+def live(said: str, lives_s: float) -> int:
+    """A flow as ALP's are, with one below it, that says its ids and lives for so long."""
+    from prefect import flow
+    from prefect.runtime import flow_run
+
+    import tasks.heartbeats
+    from tasks.heartbeats import one_heartbeat
+    from tasks.showing import shown
+
+    tasks.heartbeats.EVERY_S = 2.0
+
+    @shown()
+    @flow(name="inner")
+    def inner() -> None:
+        Path(f"{said}.inner").write_text(flow_run.id)
+        time.sleep(lives_s)
+
+    @shown()
+    @flow(name="outer")
+    def outer() -> None:
+        Path(f"{said}.outer").write_text(flow_run.id)
+        with one_heartbeat():
+            inner()
+
+    outer()
+    return 0
+
+
+def test_silence_is_death_and_long_work_is_not(impatient: None, workers: Hands, tmp_path: Path) -> None:
+    deploy({"acme": Customer.model_validate(ACME)}, FolderStore(tmp_path / "store").url, dry_run=False)
+    dead, alive = tmp_path / "dead", tmp_path / "alive"
+    doomed = workers.call(live, str(dead), 600.0)
+    lasting = workers.call(live, str(alive), 3.5 * SILENT_S)
+    names = [f"{who}.{which}" for who in (dead, alive) for which in ("outer", "inner")]
+    await_true(lambda: all(Path(name).is_file() and Path(name).read_text() for name in names), seconds=90, what="them")
+    outer, inner, long, longer = (Path(name).read_text() for name in names)
+    doomed.kill()
+    await_true(lambda: {state_of(outer), state_of(inner)} == {"Crashed"}, seconds=90, what="the verdict")
+    state = read(outer).state
+    assert state is not None
+    assert "no sign of life" in str(state.message)
+    assert workers.wait(lasting) == 0
+    assert {state_of(long), state_of(longer)} == {"Completed"}
+
+
+@contextmanager
+def worker(api: str, mark: str, log: Path) -> Iterator[None]:
+    """A worker of the pool; it and all that it started are killed when the context ends."""
+    own = {"PREFECT_API_URL": api, "PYTHONPATH": str(ROOT), MARK: mark, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "alp", "--type", "process"]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, env=os.environ | own, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        for other, _ in marked(mark):
+            os.kill(other.pid, signal.SIGKILL)
+
+
+def start_run(name: str) -> str:
+    with get_client(sync_client=True) as client:
+        return str(client.create_flow_run_from_deployment(client.read_deployment_by_name(name).id).id)
+
+
+def test_after_a_worker_was_killed_the_next_scheduled_run_goes_on(
+    impatient: None, api: str, packages: Any, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    deploy({"acme": Customer.model_validate(ACME)}, store.url, dry_run=False)
+    drop(store, packages, {"acme": ("fan",)})
+    first = start_run("onboard/acme")
+    with worker(api, "zombies-1", tmp_path / "worker.log"):
+        await_true(lambda: len(below(first)) > 1, seconds=120, what="a stage under way")
+        heard = {run.id for run in below(first)}
+        await_true(lambda: all(has_given_a_sign(each) for each in heard), seconds=60, what="its first sign of life")
+    assert state_of(first) == "Running", "nobody has said otherwise"
+    await_true(lambda: state_of(first) == "Crashed", seconds=90, what="the verdict on it")
+    await_true(lambda: not {state_of(each) for each in heard} & OPEN, seconds=60, what="those below it")
+    second = start_run("onboard/acme")
+    with worker(api, "zombies-2", tmp_path / "worker.log"):
+        await_true(lambda: state_of(second) in ("Completed", "Failed", "Cancelled"), seconds=240, what="the next run")
+    assert state_of(second) == "Completed", read(second).state
+    assert [seen.became for seen in read_log(store, "acme").packages.values()] == ["onboarded"]
