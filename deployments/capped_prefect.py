@@ -2,6 +2,10 @@
 
 A service that runs for months writes to one file. Beyond `MOST_BYTES` the file is copied beside itself, to `.1`, and
 emptied; it is appended to, so that the next line stands at its beginning.
+
+A worker tells its metrics on the port of loopback that `ALP_METRICS_PORT` names, where it names one. Prefect's own
+setting for that, `PREFECT_CLIENT_METRICS_ENABLED`, is not used: it listens on every address of the machine, and every
+run that the worker starts takes it over, cannot have the same port, and crashes.
 """
 
 from __future__ import annotations
@@ -21,9 +25,28 @@ _STDOUT = 1
 def main() -> None:
     """Run Prefect's command line here, and look after what it writes."""
     threading.Thread(target=_cap_for_ever, name="log-cap", daemon=True).start()
+    if sys.argv[1:2] == ["worker"]:
+        _tell_metrics()
     from prefect.cli import app
 
     app()
+
+
+def _tell_metrics() -> None:
+    from schemas.settings import Environment
+
+    port = Environment().metrics_port
+    if port is None:
+        return
+    from prometheus_client import start_http_server
+
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except OSError as error:
+        sys.exit(
+            f"the worker's metrics cannot be told on 127.0.0.1:{port} ({error.strerror}); set ALP_METRICS_PORT to a"
+            " free port, or unset it"
+        )
 
 
 def _cap_for_ever() -> None:
