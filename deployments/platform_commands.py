@@ -58,14 +58,25 @@ def up(
             help="How many runs are under way at most. [default: as before, else one a core, 4 to 16]",
         ),
     ] = None,
+    new_keys: Annotated[
+        bool,
+        typer.Option(
+            "--new-keys", help="Stop what runs, and start it with new S3 keys and another login; old ones open nothing."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start the local platform, an S3 server, a Prefect server and a worker, or what does not run of it."""
     from deployments.platform_home import Wishes
-    from deployments.platform_running import bring_up, look
+    from deployments.platform_running import bring_up, look, renew_keys
 
     place = _home(home)
     with place.locked():
+        if new_keys and place.exists:
+            runs = renew_keys(place).runs
+            _say_aside("New keys and another login are made; old ones open nothing any more")
+            if runs:
+                _say_aside(f"{_were(runs)} under way; what was not finished is taken up again")
         platform, started = bring_up(place, Wishes(s3_port, ui_port, at_once), say=_say_aside)
         _use(platform)
         if started:
@@ -95,8 +106,7 @@ def down(home: HomeFolder = None, as_json: AsJson = False) -> None:
         return
     say(f"Stopped: {', '.join(ended.services)}." if ended.services else "Nothing was running.")
     if ended.runs:
-        were = "1 run was" if ended.runs == 1 else f"{ended.runs} runs were"
-        say(f"{were} under way; what was not finished is taken up again after the next `alp up`", "yellow")
+        say(f"{_were(ended.runs)} under way; what was not finished is taken up again after the next `alp up`", "yellow")
     say(f"Everything is kept in {place.folder}; `alp up` goes on with it", "dim")
 
 
@@ -239,6 +249,10 @@ def _print_runs(platform: Platform) -> None:
     from deployments.platform_running import runs_under_way
 
     say(f"  runs under way: {runs_under_way(platform)}")
+
+
+def _were(runs: int) -> str:
+    return "1 run was" if runs == 1 else f"{runs} runs were"
 
 
 def _print_addresses(platform: Platform) -> None:

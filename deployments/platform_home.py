@@ -3,6 +3,7 @@
     alp-platform/
         platform.json       ports, chosen once and kept, and which processes run
         credentials.json    generated once: keys of the S3 server, login of Prefect
+        s3-keys/            by which the S3 server's parts know each other, and nobody else
         s3/  prefect/       what the S3 server and the Prefect server keep
         logs/
 
@@ -15,6 +16,7 @@ import fcntl
 import os
 import random
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,7 +117,7 @@ class Credentials(BaseModel):
         )
 
 
-_OURS = {".lock", "credentials.json", "s3", "prefect", "logs"}
+_OURS = {".lock", "credentials.json", "s3-keys", "s3", "prefect", "logs"}
 """What may lie in a platform's folder whose record is lost."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -168,6 +170,11 @@ class PlatformHome:
         """Folder of the logs that SeaweedFS writes by itself."""
         return self.folder / "logs" / "weed"
 
+    @property
+    def s3_keys(self) -> Path:
+        """Folder of the keys by which the S3 server's parts know each other (`deployments.seaweed_keys`)."""
+        return self.folder / "s3-keys"
+
     def data(self, name: ServiceName) -> Path:
         """Folder of what a service keeps."""
         return self.folder / name
@@ -208,6 +215,12 @@ class PlatformHome:
         record = _changed(self.read(), wishes)
         self.write(record)
         return record
+
+    def renew_credentials(self) -> None:
+        """Generate new ones; what runs goes on with the old ones until it is started again."""
+        _write_private(self.credentials_file, Credentials.generate().model_dump_json(indent=2))
+        # Made anew at the next start.
+        shutil.rmtree(self.s3_keys, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -268,7 +281,7 @@ def _hold(descriptor: int, folder: Path) -> None:
 
 
 def _first_record() -> Record:
-    *s3_ports, ui_port = _free_ports(PORTS + 1)
+    *s3_ports, ui_port = free_ports(PORTS + 1)
     return Record(
         mark=secrets.token_hex(12),
         s3_ports=tuple(s3_ports),
@@ -302,7 +315,7 @@ def _changed(record: Record, wishes: Wishes) -> Record:
 def with_free_inner_ports(record: Record) -> Record:
     """The record with other ports instead of those within the S3 server that somebody else took meanwhile."""
     kept = [port if place == S3_PORT or is_free(port) else None for place, port in enumerate(record.s3_ports)]
-    new = iter(_free_ports(kept.count(None)))
+    new = iter(free_ports(kept.count(None)))
     return record.model_copy(update={"s3_ports": tuple(next(new) if port is None else port for port in kept)})
 
 
@@ -319,7 +332,14 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many ports of loopback on which nobody listens now.
+
+    Raises
+    ------
+    EnvironmentFault
+        There are not so many.
+    """
     found: list[int] = []
     for port in random.SystemRandom().sample(_PORT_RANGE, len(_PORT_RANGE)):
         if len(found) == count:

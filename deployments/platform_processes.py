@@ -52,13 +52,16 @@ def require_linux() -> None:
 
 def began_of(pid: int) -> str | None:
     """When the process of that number began; None where there is none, or only its exit code is left."""
+    folder = _PROC / str(pid)
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+        text = (folder / "stat").read_text(encoding="ascii", errors="replace")
+        # One that was killed holds its ports until the last of its threads has ended, which may be after the first.
+        threads = sum(1 for _ in (folder / "task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return None
     # What the process is called stands in brackets, and may hold any.
     fields = text.rpartition(")")[2].split()
-    return None if fields[_STATE] in "ZX" else f"{_boot()}:{fields[_START_TICKS]}"
+    return None if fields[_STATE] in "ZX" and threads <= 1 else f"{_boot()}:{fields[_START_TICKS]}"
 
 
 def start(command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:

@@ -143,6 +143,16 @@ def take_down(platform: Platform) -> Ended:
     return Ended(tuple(reversed(ended)), len(runs))
 
 
+def renew_keys(home: PlatformHome) -> Ended:
+    """Stop all that runs of a platform and give it new keys and a new login. Call it while the home is locked.
+
+    Whoever is killed in between leaves a platform that `bring_up` starts.
+    """
+    ended = take_down(open_platform(home))
+    home.renew_credentials()
+    return ended
+
+
 def _look_at(service: Service, platform: Platform) -> Health:
     address = service.address(platform)
     if platform.record.process_of(service.name) is None:

@@ -22,7 +22,10 @@ from typing import Any
 from deployments.platform_home import POOL, Credentials, PlatformHome, Record, ServiceName
 from deployments.platform_processes import MARK
 from deployments.seaweed import find_weed, weed_command
+from deployments.seaweed_keys import key_environment, make_keys
 from schemas.errors import EnvironmentFault
+from schemas.settings import Environment
+from tasks import json_logs
 
 SERVICE = "ALP_PLATFORM_SERVICE"
 WORKER = "local"
@@ -31,7 +34,8 @@ _ANSWER_S = 5.0
 _OFFLINE_AFTER = timedelta(seconds=45)
 _HEARTBEAT_S = 10
 _LOST = "The platform was stopped while this ran; the next run goes on where it stopped"
-_NOT_OURS = ("PREFECT_", "AWS_", "ALP_STORE", "ALP_PLATFORM")
+_NOT_OURS = ("PREFECT_", "AWS_", "ALP_STORE", "ALP_PLATFORM", "ALP_BACKUP")
+"""The last, so that who gets at a service, or a run, gets at no backup."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,11 @@ def _weed(platform: Platform) -> list[str]:
 
 
 def _weed_environment(platform: Platform) -> dict[str, str]:
-    return {name: value for name, value in platform.store_environment().items() if name.startswith("AWS_")}
+    """Its keys, and those of its parts, which are made at the first start."""
+    keys = platform.home.s3_keys.resolve()
+    make_keys(keys)
+    own = {name: value for name, value in platform.store_environment().items() if name.startswith("AWS_")}
+    return own | key_environment(keys)
 
 
 def _s3_fault(platform: Platform) -> str | None:
@@ -130,7 +138,8 @@ def _server(platform: Platform) -> list[str]:
 
 def _server_environment(platform: Platform) -> dict[str, str]:
     login = platform.credentials.prefect_login.get_secret_value()
-    return _prefect_environment(platform) | {"PREFECT_SERVER_API_AUTH_STRING": login}
+    metrics = {"PREFECT_SERVER_METRICS_ENABLED": "true"} if Environment().metrics_port is not None else {}
+    return _prefect_environment(platform) | {"PREFECT_SERVER_API_AUTH_STRING": login} | metrics
 
 
 def _prefect_environment(platform: Platform) -> dict[str, str]:
@@ -144,6 +153,7 @@ def _prefect_environment(platform: Platform) -> dict[str, str]:
         "PREFECT_API_REQUEST_TIMEOUT": "180",
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
+        **(json_logs.ENVIRONMENT if Environment().log_format == "json" else {}),
         **_import_path(),
     }
 

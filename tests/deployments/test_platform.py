@@ -23,7 +23,7 @@ from deployments.platform_environment import adopt_platform
 from deployments.platform_home import Credentials, PlatformHome, Record, Started, Wishes, is_free
 from deployments.platform_processes import Process, began_of, marked, start, stop
 from deployments.platform_running import bring_up, look, open_platform
-from deployments.platform_services import Platform, _ask
+from deployments.platform_services import SERVICES, Platform, _ask, environment_of
 from deployments.seaweed import find_weed
 from schemas.errors import EnvironmentFault
 
@@ -159,6 +159,25 @@ def test_a_dead_worker_is_told_of_and_started_again_and_its_lost_run_is_ended(ri
     assert _state_of(run, open_platform(rig.home)) == "CRASHED"
 
 
+def test_new_keys_open_the_same_data_and_the_old_ones_open_nothing(rig: Rig, toy_zip: Path) -> None:
+    record, old, inner = rig.home.read(), rig.home.credentials(), (rig.home.s3_keys / "node.key").read_bytes()
+    document = rig.document("up", "--new-keys")
+    assert document["started"] == ["s3", "prefect", "worker"]
+    # The customer that was added meanwhile is deployed with it.
+    assert "onboard/acme (add)" in document["deployed"]
+    new = rig.home.credentials()
+    assert not set(old.model_dump().values()) & set(new.model_dump().values())
+    assert (rig.home.s3_keys / "node.key").read_bytes() != inner
+    keys = {"AWS_ACCESS_KEY_ID": old.s3_access_key, "AWS_SECRET_ACCESS_KEY": old.s3_secret_key.get_secret_value()}
+    refused = rig.alp("store", "check", ALP_STORE=record.store, **keys)
+    assert refused.returncode == EnvironmentFault.exit_code
+    assert "the server does not know the access key" in refused.stderr
+    with pytest.raises(OSError, match="401"):
+        _ask(f"{record.api}/admin/version", login=old.prefect_login.get_secret_value())
+    assert rig.alp("store", "check").returncode == 0
+    assert "lies in the store already" in rig.alp("customer", "send", "acme", str(toy_zip)).stderr
+
+
 def test_down_stops_all_and_up_goes_on_with_the_same_data(rig: Rig, toy_zip: Path) -> None:
     before, credentials = rig.home.read(), rig.home.credentials()
     assert set(rig.document("down")["stopped"]) == {"s3", "prefect", "worker"}
@@ -166,8 +185,8 @@ def test_down_stops_all_and_up_goes_on_with_the_same_data(rig: Rig, toy_zip: Pat
     stopped = rig.alp("store", "check")
     assert "does not run (S3 server, Prefect server, worker): `alp up` starts it" in stopped.stderr
     assert stopped.returncode == EnvironmentFault.exit_code
-    # The customer that was added meanwhile is deployed with it.
-    assert "onboard/acme (add)" in rig.document("up")["deployed"]
+    document = rig.document("up")
+    assert (document["started"], document["deployed"]) == (["s3", "prefect", "worker"], [])
     assert (rig.home.read().store, rig.home.read().ui) == (before.store, before.ui)
     assert rig.home.credentials() == credentials
     assert "lies in the store already" in rig.alp("customer", "send", "acme", str(toy_zip)).stderr
@@ -349,6 +368,31 @@ def test_what_is_asked_to_end_and_does_not_is_ended(tmp_path: Path) -> None:
     assert not process.is_alive
 
 
+_HALF_ENDED = """
+import ctypes, socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(listener.getsockname()[1], flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_lives_until_its_port_is_free() -> None:
+    child = subprocess.Popen([sys.executable, "-c", _HALF_ENDED], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    port = int(child.stdout.readline())
+    process = Process(child.pid, began_of(child.pid) or "")
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert process.is_alive
+    assert not is_free(port)
+    stop([process], patience_s=0)
+    assert not process.is_alive
+    assert is_free(port)
+    child.wait()
+    child.stdout.close()
+
+
 def test_a_log_that_is_too_long_goes_on_from_its_beginning(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with log.open("ab") as stream:
@@ -361,6 +405,15 @@ def test_a_log_that_is_too_long_goes_on_from_its_beginning(tmp_path: Path) -> No
         stream.write(b"new\n")
     assert log.read_bytes() == b"new\n"
     assert (tmp_path / "worker.log.1").read_bytes() == b"old\n" * 100 + b"one too many\n"
+
+
+def test_no_service_gets_the_keys_of_the_backups(home: PlatformHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALP_BACKUP_SECRET_ACCESS_KEY", "of-the-backups")
+    monkeypatch.setenv("ALP_LINK_BASE", "https://files.plant.example/alp")
+    for service in SERVICES:
+        environment = environment_of(service, open_platform(home))
+        assert environment["ALP_LINK_BASE"] == "https://files.plant.example/alp"
+        assert "of-the-backups" not in environment.values(), service.name
 
 
 def test_no_two_platforms_have_the_same_credentials() -> None:
