@@ -23,12 +23,15 @@ def find_weed() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("weed")
 
 
-def weed_command(weed: str, folder: Path, ports: Sequence[int], *, logs: Path | None = None) -> list[str]:
-    """The command line of a server that keeps its data in `folder` and listens on loopback alone.
+def weed_command(
+    weed: str, folder: Path, ports: Sequence[int], *, logs: Path | None = None, s3_address: str = "127.0.0.1"
+) -> list[str]:
+    """The command line of a server that keeps its data in `folder`; all but S3 listens on loopback alone.
 
     Start it in `folder`: its sockets are named from there, since a socket's name may have 107 bytes only.
     ports: `PORTS` of them.
     logs: folder of its logs, which it caps by itself; without one they go to stderr.
+    s3_address: where S3 and its gRPC port listen; see `deployments.seaweed_keys` for what closes the latter.
 
     Nothing is sent out. Files and volumes are served over S3 and gRPC alone: the filer's own pages would show every
     object to any user of the machine. An election of one needs no ten seconds of patience.
@@ -45,6 +48,6 @@ def weed_command(weed: str, folder: Path, ports: Sequence[int], *, logs: Path | 
         "-master.volumeSizeLimitMB=256", "-master.electionTimeout=1s",
         f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}", "-volume.max=0",
         "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}", "-filer.localSocket=filer.sock",
-        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-s3.localSocket=s3.sock",
+        "-s3", f"-s3.ip.bind={s3_address}", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.localSocket=s3.sock",
     ]  # fmt: skip
