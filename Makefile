@@ -23,7 +23,7 @@ PIP_OPTIONS := -qq --disable-pip-version-check --no-input
 PINNED := -c constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check bench bench-quality bench-calibration docs constraints clean
+.PHONY: help demo test e2e faults check bench bench-quality bench-calibration bench-scale docs constraints clean
 
 help: ## list these commands
 	@echo "ALP: from a plant's zip of recordings to a calibrated alarm"
@@ -36,23 +36,28 @@ demo: $(READY) ## onboard a toy customer's package and name the report it wrote
 test: $(READY) ## run every test, a file in one process (make test ARGS="-k metrics" runs some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-e2e: $(READY) ## run the whole platform end to end, 10 minutes: two plants on a schedule, retraining, an alarm, a purge
+e2e: $(READY) ## run the whole platform end to end, 20 minutes: two plants on a schedule, and every command of docs/operations.md
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 		[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 		echo "chromium is not here and cannot be installed: no pictures are taken" >&2
 	$(BIN)/python -m pytest -m e2e tests/e2e -s $(ARGS)
 
-check: $(READY) ## format, lint, types, import rule, dependencies: what must hold before a change lands
+faults: $(READY) ## kill workers, servers and disks under runs, 15 minutes: what must never lose or change anything
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests/faults -n $(WORKERS) --dist load --maxschedchunk 1 $(ARGS)
+
+check: $(READY) ## format, lint, types, import rule, dependencies and advisories: what must hold before a change lands
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pip --disable-pip-version-check check
+	$(BIN)/python .ci/audit.py
 
-bench: $(READY) ## measure the gate beside a plain librosa loop, and what Prefect costs, 25 minutes (ARGS="--quick": a few clips)
+bench: $(READY) ## measure the gate beside a plain librosa loop, what Prefect costs and what a second worker brings, 40 minutes (ARGS="--quick": a few clips)
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--quick" for a few): benchmarks/quality.md
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) $(PINNED) --group bench
@@ -60,6 +65,9 @@ bench-quality: $(READY) ## measure detection beside peers, 35 minutes (ARGS="--q
 
 bench-calibration: $(READY) ## hold observed against claimed false-alarm rates, 15 minutes (ARGS="--quick" for a few): benchmarks/calibration.md
 	$(BIN)/python -m benchmarks.calibration $(ARGS)
+
+bench-scale: $(READY) ## measure what looks, deployments and a library cost, 15 minutes (ARGS="--quick" for a few): docs/scale.md
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: $(READY) ## write docs/quality.md afresh from the rule table
 	$(BIN)/python -m tasks.report.rule_page > docs/quality.md

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from deployments import form_commands
 from deployments.alarm_commands import alarms_app
 from deployments.asset_commands import asset_app
+from deployments.backup_commands import backup_app
 from deployments.champion_commands import champion_app
 from deployments.customer_commands import customer_app
 from deployments.deploy_commands import deploy
@@ -27,6 +27,7 @@ from deployments.encoder_commands import encoder_app
 from deployments.fleet_commands import fleet
 from deployments.inbox_commands import send
 from deployments.library_commands import library_app
+from deployments.logs import set_up_logs, tell, tell_error
 from deployments.monitor_commands import monitor
 from deployments.platform_commands import down, status, up
 from deployments.retrain_commands import retrain
@@ -65,6 +66,7 @@ app.add_typer(champion_app, name="champion")
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(alarms_app, name="alarms")
 app.add_typer(store_app, name="store")
+app.add_typer(backup_app, name="backup")
 stdout = Console()
 stderr = Console(stderr=True)
 
@@ -86,17 +88,19 @@ DEMO_MACHINES = ("fan", "bearing")
 
 def main() -> None:
     """Run the command line; errors that ALP raises on purpose become a sentence and an exit code."""
-    _quiet_prefect()
     try:
+        _quiet_prefect()
         app()
     except AlpError as error:
         from deployments.printing import error_document, print_error, print_json
         from tasks.report.words import Words
 
         say = Words(_language_asked_for(sys.argv))
+        document = error_document(error, say)
         if "--json" in sys.argv:
-            print_json(error_document(error, say))
-        print_error(stderr, error, say)
+            print_json(document)
+        if not tell_error(stderr, document["error"], environment=os.environ):
+            print_error(stderr, error, say)
         sys.exit(error.exit_code)
 
 
@@ -109,8 +113,8 @@ def find_platform(context: typer.Context) -> None:
 
     adopted = adopt_platform(os.environ)
     if adopted is not None:
-        style = "yellow" if adopted.is_warning else "dim"
-        stderr.print(escape(adopted.sentence), style=style, highlight=False, soft_wrap=True)
+        level, style = ("WARNING", "yellow") if adopted.is_warning else ("INFO", "dim")
+        tell(stderr, adopted.sentence, environment=os.environ, level=level, style=style)
 
 
 def _language_asked_for(arguments: list[str]) -> Language:
@@ -119,11 +123,8 @@ def _language_asked_for(arguments: list[str]) -> Language:
 
 
 def _quiet_prefect() -> None:
-    """Prefect leaves the terminal to `alp`, which says in a sentence what is wrong, and it sends nothing out.
-
-    Runs keep their logs in the UI. The environment may say otherwise.
-    """
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    """Prefect writes what `deployments.logs` says, and sends nothing out. The environment may say otherwise."""
+    set_up_logs(os.environ)
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Prefect's 20 s are too few for its own server on a machine that does something else beside.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.options import AsJson, StoreUrl
+from deployments.options import AsJson, StoreUrl, say
 from schemas.settings import Environment, Language
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def _print_fleet(found: Fleet, page: str, language: Language) -> None:
     from tasks.report.fleet_view import advise
     from tasks.report.words import Words
 
-    say = Words(language, found.types)
+    words = Words(language, found.types)
     for machine in found.machines:
-        name = say.machine(machine.machine_type, machine.section_id)
-        status, advice = say(f"fleet.status.{machine.status}"), advise(machine, say)
+        name = words.machine(machine.machine_type, machine.section_id)
+        status, advice = words(f"fleet.status.{machine.status}"), advise(machine, words)
         say(f"{name}: {status}. {advice}" if advice else f"{name}: {status}.")
         if machine.coverage is not None and not machine.coverage.covered:
             say(f"  {machine.coverage.sentence}")

@@ -5,6 +5,7 @@ Steps name their work in English (`tasks.progress.track`); the bars say it in th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from deployments.logs import wants_json
 from schemas.settings import Language
 from tasks.progress import Advance, listening
 from tasks.report.words import Words
@@ -38,7 +40,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def progress_bars(console: Console, language: Language = "en") -> Iterator[None]:
-    """Show every `tasks.progress.track` of this process as a bar on `console`."""
+    """Show every `tasks.progress.track` of this process as a bar on `console`, unless that is to hold JSON lines."""
     say = Words(language)
     columns = (
         SpinnerColumn(),
@@ -49,7 +51,7 @@ def progress_bars(console: Console, language: Language = "en") -> Iterator[None]
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bars:
+    with Progress(*columns, console=console, disable=wants_json(os.environ)) as bars:
 
         @contextmanager
         def show(description: str, total: int) -> Iterator[Advance]:

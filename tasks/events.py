@@ -110,9 +110,7 @@ def tell_server(happening: Happening) -> str | None:
         if status is not None and 400 <= status < 500 and status not in _OF_ALL:
             return f"the Prefect server at {shown_server()} refuses it with status {status}"
         why = without_credentials(f"{type(error).__name__}: {error}")
-        raise EnvironmentFault(
-            f"the Prefect server at {shown_server()} could not be told ({why}); it is told once it answers"
-        ) from error
+        raise EnvironmentFault(f"the Prefect server at {shown_server()} could not be told ({why})") from error
     return None
 
 

@@ -24,7 +24,7 @@ from schemas.rules import breaks_only_the_contract
 from tasks import keys
 from tasks.gate import still_stands
 from tasks.logbook import note
-from tasks.runs import Manifest, checksums, manifest_key, versions
+from tasks.runs import Manifest, checksums, forget_half_runs, manifest_key, versions
 from tasks.store import ObjectStore, open_store
 
 ALL_STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -40,7 +40,9 @@ def find_finished_run(run: Run) -> Manifest | None:
     if not still_stands(store, manifest.quality, run) or not _all_there(store, manifest):
         return None
     note(f"Run {run.run_id} was finished before: its outputs serve again")
-    return manifest.model_copy(update={"result": manifest.result.model_copy(update={"reused": ALL_STAGES})})
+    # Its store may have been another one, of which this one was restored.
+    result = manifest.result.model_copy(update={"reused": ALL_STAGES})
+    return manifest.model_copy(update={"run": run, "result": result})
 
 
 def _all_there(store: ObjectStore, manifest: Manifest) -> bool:
@@ -99,7 +101,7 @@ def describe_result(
 def finish_run(
     package: Package, quality: QualityReport, assets: list[Calibrated], reused: list[Stage], run: Run
 ) -> Manifest:
-    """Write the manifest, which makes the run finished."""
+    """Write the manifest, which makes the run finished; take away what was left of others that never will be."""
     store = open_store(run.store)
     store.delete(manifest_key(run))
     result = describe_result(quality, [asset.result for asset in assets], reused, run)
@@ -113,6 +115,8 @@ def finish_run(
         objects=checksums(store, f"runs/{run.customer}/{run.run_id}/"),
     )
     store.put_model(manifest_key(run), manifest)
+    if gone := forget_half_runs(store, run.customer):
+        note(f"{len(gone)} runs that were cut off and did not go on: what they left is taken away")
     return manifest
 
 

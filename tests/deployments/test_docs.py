@@ -12,11 +12,17 @@ import typer.main
 from deployments.cli import app
 from schemas import errors
 from schemas.references import AssetResult, OnboardResult
+from schemas.settings import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_variable_is_described() -> None:
+    missing = [name for name in Environment.model_fields if f"`ALP_{name.upper()}`" not in PAGE]
+    assert not missing
 
 
 def section(command: str) -> str:

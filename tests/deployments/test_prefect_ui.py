@@ -83,7 +83,7 @@ def test_a_run_s_page_says_what_ran_for_whom_and_how_it_ended(tab: Tab, seen: Se
 
 def test_the_stages_and_their_steps_read_as_sentences(tab: Tab, seen: Seen) -> None:
     tab.open(f"{seen.site}/v2/runs/flow-run/{seen.onboarded.id}?tab=SubflowRuns")
-    tab.wait_for(f"report-{seen.whose}", "score-acme-ulsan-pump-00")
+    tab.wait_for(f"report-{seen.whose}", f"score-{seen.whose}")
     tab.open(f"{seen.site}/v2/runs/flow-run/{seen.onboarded.id}?tab=TaskRuns")
     tab.wait_for("Publish the summary of toy.zip")
 
@@ -96,7 +96,9 @@ def test_a_run_s_artifacts_are_its_summary_and_its_tables(tab: Tab, seen: Seen) 
 def test_the_summary_says_what_came_out_and_where_its_pages_are(tab: Tab, seen: Seen) -> None:
     tab.open(f"{seen.site}/v2/artifacts/artifact/{seen.artifacts['summary']}")
     tab.wait_for("toy.zip: accepted", "pump 00", "AUC", "not certified", "Engine: A (logmel)")
-    assert tab.evaluate("document.querySelectorAll('h1, h2').length") >= 3, "markdown is rendered"
+    tab.wait_until(
+        lambda _: tab.evaluate("document.querySelectorAll('h1, h2').length") >= 3, "the markdown to be rendered"
+    )
     page = next(seen.store.glob("runs/acme-ulsan/*/pump-00/report.html"))
     tab.wait_for(str(page))
 
