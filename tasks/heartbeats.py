@@ -64,7 +64,11 @@ class _Pulse:
         self._over = threading.Event()
 
     def add(self, run: FlowRun) -> None:
-        """Give the first sign of a run, and those that follow."""
+        """Give the signs of a run: at once of the outermost, of those below from the next round of signs on.
+
+        Most of these are over by then. Each sign and each end of a run that gave one is a write of the server's, and a
+        server on SQLite stands still for a minute where many of them meet.
+        """
         with self._lock:
             is_first = not self._runs
             self._runs[run.id] = run
@@ -73,7 +77,8 @@ class _Pulse:
                 # A thread begins with no context, and would not know the server.
                 context, over = contextvars.copy_context(), self._over
                 threading.Thread(target=context.run, args=(self._beat, over), name="alive", daemon=True).start()
-        _tell(run)
+        if run.parent_task_run_id is None:
+            _tell(run)
 
     def drop(self, run_id: UUID) -> None:
         """Give no more signs of a run."""

@@ -33,7 +33,6 @@ from tests.faults.test_two_workers import drop
 pytestmark = pytest.mark.faults
 
 SILENT_S = 12
-OPEN = {"Pending", "Running"}
 ACME: dict[str, Any] = {"name": "acme", "schedule": {"onboard": None, "monitor": None}, "encoder": "logmel"}
 
 
@@ -153,11 +152,9 @@ def test_after_a_worker_was_killed_the_next_scheduled_run_goes_on(
     first = start_run("onboard/acme")
     with worker(api, "zombies-1", tmp_path / "worker.log"):
         await_true(lambda: len(below(first)) > 1, seconds=120, what="a stage under way")
-        heard = {run.id for run in below(first)}
-        await_true(lambda: all(has_given_a_sign(each) for each in heard), seconds=60, what="its first sign of life")
+        await_true(lambda: has_given_a_sign(first), seconds=60, what="its first sign of life")
     assert state_of(first) == "Running", "nobody has said otherwise"
     await_true(lambda: state_of(first) == "Crashed", seconds=90, what="the verdict on it")
-    await_true(lambda: not {state_of(each) for each in heard} & OPEN, seconds=60, what="those below it")
     second = start_run("onboard/acme")
     with worker(api, "zombies-2", tmp_path / "worker.log"):
         await_true(lambda: state_of(second) in ("Completed", "Failed", "Cancelled"), seconds=240, what="the next run")
