@@ -113,6 +113,7 @@ def test_silence_is_death_and_long_work_is_not(impatient: None, workers: Hands, 
     names = [f"{who}.{which}" for who in (dead, alive) for which in ("outer", "inner")]
     await_true(lambda: all(Path(name).is_file() and Path(name).read_text() for name in names), seconds=90, what="them")
     outer, inner, long, longer = (Path(name).read_text() for name in names)
+    await_true(lambda: has_given_a_sign(inner), seconds=30, what="the first sign of the run below")
     doomed.kill()
     await_true(lambda: {state_of(outer), state_of(inner)} == {"Crashed"}, seconds=90, what="the verdict")
     state = read(outer).state
