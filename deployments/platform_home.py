@@ -28,6 +28,7 @@ from typing import Literal, Self, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer
 
 from deployments.platform_processes import Process
+from deployments.private_files import write_private
 from deployments.seaweed import PORTS, S3_PORT
 from schemas.errors import EnvironmentFault
 from schemas.settings import Environment
@@ -201,14 +202,14 @@ class PlatformHome:
 
     def write(self, record: Record) -> None:
         """Replace the record, whole or not at all."""
-        _write_private(self._record, record.model_dump_json(indent=2))
+        _write_model(self._record, record)
 
     def make(self, wishes: Wishes) -> Record:
         """The record and credentials of this platform, made now where there are none, with every port to be had."""
         if not self.exists:
             self._make_folders()
             if not self.credentials_file.is_file():
-                _write_private(self.credentials_file, Credentials.generate().model_dump_json(indent=2))
+                _write_model(self.credentials_file, Credentials.generate())
             self.write(_first_record())
         elif not self.is_ours:
             raise EnvironmentFault(f"{self.folder} belongs to another user; name a folder of your own with --home")
@@ -218,7 +219,7 @@ class PlatformHome:
 
     def renew_credentials(self) -> None:
         """Generate new ones; what runs goes on with the old ones until it is started again."""
-        _write_private(self.credentials_file, Credentials.generate().model_dump_json(indent=2))
+        _write_model(self.credentials_file, Credentials.generate())
         # Made anew at the next start.
         shutil.rmtree(self.s3_keys, ignore_errors=True)
 
@@ -351,18 +352,10 @@ def free_ports(count: int) -> list[int]:
     )
 
 
-def _write_private(path: Path, text: str) -> None:
-    """A file that only its owner may read, there whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def started_now(process: Process) -> Started:
     """What the record says of a process that was started a moment ago."""
     return Started(pid=process.pid, began=process.began, since=datetime.now().astimezone())
+
+
+def _write_model(path: Path, model: BaseModel) -> None:
+    write_private(path, f"{model.model_dump_json(indent=2)}\n".encode())

@@ -11,12 +11,12 @@ Files belong to whoever makes them, mode 0600, and their names reach the server 
 from __future__ import annotations
 
 import ipaddress
-import os
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from deployments.private_files import write_private
 from schemas.errors import EnvironmentFault
 
 _AUTHORITY, _CERTIFICATE, _KEY, _TOKENS = "ca.crt", "node.crt", "node.key", "tokens.key"
@@ -45,7 +45,7 @@ def make_keys(folder: Path) -> None:
         for name in NAMES:
             (folder / name).unlink(missing_ok=True)
         for name, content in zip(NAMES, _new_keys(), strict=True):
-            _write_private(folder / name, content)
+            write_private(folder / name, content)
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot hold the keys of the S3 server ({error.strerror})") from error
 
@@ -118,14 +118,3 @@ def _new_keys() -> Iterable[bytes]:
     pem = serialization.Encoding.PEM
     secret = node.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return root.public_bytes(pem), signed.public_bytes(pem), secret, secrets.token_urlsafe(32).encode("ascii")
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """A file that only its owner may read, there whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

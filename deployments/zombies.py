@@ -3,8 +3,8 @@
 A worker that is killed, or loses its machine, tells nobody. Its run would stay *Running* for ever, and since of each
 deployment one run is under way at most, no later one would begin. Two automations mark such runs *Crashed*:
 
-- `alp zombies: silent` a run that has given no sign of life (`tasks.heartbeats`) for `SILENT_FOR`, with every run below
-  it, each of which gives signs of its own;
+- `alp zombies: silent` a run that has given no sign of life (`tasks.heartbeats`) for `SILENT_FOR`, with the runs below
+  it that had given one;
 - `alp zombies: never begun` a run that a worker took, and that has not begun after `BEGINS_WITHIN`.
 
 Heard are runs of ALP's alone. A run that was thought dead and is not goes on, and ends as it ends: that the next one

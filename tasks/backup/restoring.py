@@ -129,17 +129,17 @@ def _write_one(shelf: ObjectStore, store: ObjectStore, entry: Entry) -> None:
 def _intact(shelf: ObjectStore, entry: Entry) -> bytes:
     data = shelf.get(object_key(entry.sha256))
     if sha256_of(data) != entry.sha256:
-        raise damaged(shelf, entry.sha256, entry.key)
+        raise _damaged(shelf, entry.sha256, entry.key)
     return data
 
 
 def _fetch(shelf: ObjectStore, sha256: str, path: Path, *, what: str) -> None:
     shelf.download(object_key(sha256), path)
     if hash_file(path) != sha256:
-        raise damaged(shelf, sha256, what)
+        raise _damaged(shelf, sha256, what)
 
 
-def damaged(shelf: ObjectStore, sha256: str, key: str) -> StoreError:
+def _damaged(shelf: ObjectStore, sha256: str, key: str) -> StoreError:
     """An object of a backup is not what it was."""
     return StoreError(
         f"{shelf.uri(object_key(sha256))}, which is {key}, is damaged; take another backup, or mend this one where the"
