@@ -2,9 +2,10 @@
 
 `make bench` prints a table for each encoder. Both sides onboard the same toy package into a folder store of their own,
 each time in a new process that has imported everything before the clock starts, and in alternating order, so that what
-else the machine does falls on both. *With Prefect*: the flow, by a real `prefect server start` on loopback with an
-SQLite file of its own. *Without*: the same code, where every flow and every task is the plain function behind it,
-nothing is logged to a run, and artifacts, events and names of runs go nowhere.
+else the machine does falls on both. *With Prefect*: the flow as `alp onboard` runs it, by a real `prefect server start`
+on loopback with an SQLite file of its own and the settings that `alp up` gives it. *Without*: the same code, where
+every flow and every task is the plain function behind it, nothing is logged to a run, and artifacts, events and names
+of runs go nowhere.
 
     python -m benchmarks.overhead --quick       a small package, one pair a table: shows that it runs, not the ratio
     python -m benchmarks.overhead --pairs 5     more pairs, for a machine that is not quiet
@@ -39,6 +40,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from deployments.prefect_settings import FEWER_WRITES
 
 LIMIT = 1.15
 MACHINES = ("fan", "bearing", "compressor", "valve")
@@ -144,10 +147,12 @@ def work(side: str, package: Path, store: Path, encoder: str) -> None:
     from prefect.logging import disable_run_logger
 
     from schemas.settings import OnboardSettings
+    from tasks.heartbeats import own_signs_only
 
     settings, watch, modules = OnboardSettings(encoder=encoder), Stopwatch(), our_modules()
     warm_up()
     with ExitStack() as stack:
+        stack.enter_context(own_signs_only())
         if side == "plain":
             without_prefect(modules)
             stack.enter_context(disable_run_logger())
@@ -236,7 +241,9 @@ def running_server(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment(folder, "server", ""), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, env=environment(folder, "server", "") | FEWER_WRITES, stdout=log, stderr=log
+        )
     try:
         url = f"http://127.0.0.1:{port}/api"
         wait_until_healthy(url, process, folder / "server.log")

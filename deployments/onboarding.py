@@ -10,6 +10,8 @@ from schemas.errors import EnvironmentFault
 from schemas.references import AssetResult, OnboardResult
 from schemas.settings import OnboardSettings
 from tasks import keys
+from tasks.events import server_url
+from tasks.heartbeats import own_signs_only
 from tasks.report.conclusion import Conclusion, read_conclusion
 from tasks.runs import REJECTED, Manifest
 from tasks.store import ObjectStore, open_store
@@ -89,14 +91,10 @@ def run_flow_here(flow: Callable[..., Any], *arguments: Any, **options: Any) -> 
     EnvironmentFault
         The configured server does not answer, or none can be started here.
     """
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    if server := PREFECT_API_URL.value():
+    if server := server_url():
         check_server(server)
-    # Nobody waits for the heartbeats of a server that ends with this process, and each flow pays a second for them.
-    alone = {} if server else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     try:
-        with temporary_settings(updates=alone):
+        with own_signs_only():
             return flow(*arguments, **options, return_state=True)
     except RuntimeError as error:
         # What a step raises comes back in the state; this is Prefect failing to start or to keep its database.

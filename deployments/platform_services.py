@@ -21,6 +21,7 @@ from typing import Any
 
 from deployments.platform_home import POOL, Credentials, PlatformHome, Record, ServiceName
 from deployments.platform_processes import MARK
+from deployments.prefect_settings import FEWER_WRITES
 from deployments.seaweed import find_weed, weed_command
 from deployments.seaweed_keys import key_environment, make_keys
 from schemas.errors import EnvironmentFault
@@ -139,7 +140,7 @@ def _server(platform: Platform) -> list[str]:
 def _server_environment(platform: Platform) -> dict[str, str]:
     login = platform.credentials.prefect_login.get_secret_value()
     metrics = {"PREFECT_SERVER_METRICS_ENABLED": "true"} if Environment().metrics_port is not None else {}
-    return _prefect_environment(platform) | {"PREFECT_SERVER_API_AUTH_STRING": login} | metrics
+    return _prefect_environment(platform) | {"PREFECT_SERVER_API_AUTH_STRING": login} | FEWER_WRITES | metrics
 
 
 def _prefect_environment(platform: Platform) -> dict[str, str]:

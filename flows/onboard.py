@@ -17,7 +17,7 @@ from flows.select import select
 from flows.standardize import standardize
 from schemas.references import Verdict
 from schemas.settings import OnboardSettings
-from tasks.heartbeats import one_heartbeat
+from tasks.heartbeats import own_signs_only
 from tasks.outcomes import conclude, describe_plan, reused_stages, tag_machines
 from tasks.publishing import find_finished_run
 from tasks.runs import Manifest, name_run
@@ -33,7 +33,7 @@ def onboard(
     source: str, customer: str, store: str, settings: OnboardSettings, dry_run: bool = False
 ) -> Manifest | State[Manifest]:
     """Turn one package into scores, thresholds and pages."""
-    with working_store(store, dry_run=dry_run) as shelf, one_heartbeat(), spreading(not dry_run):
+    with working_store(store, dry_run=dry_run) as shelf, own_signs_only(), spreading(not dry_run):
         package = ingest(source, customer, shelf, settings)
         run = name_run(package, shelf, settings)
         label_flow_run(name=f"onboard-{customer}-{package.short_id}{'-dry-run' if dry_run else ''}")

@@ -33,7 +33,7 @@ from tasks.challenging import (
 )
 from tasks.ends import why_failed
 from tasks.growth import begin_retraining, end_retraining
-from tasks.heartbeats import one_heartbeat
+from tasks.heartbeats import own_signs_only
 from tasks.publishing import finish_run
 from tasks.reporting import write_asset_page, write_package_page
 from tasks.scoring import find_unscored
@@ -62,7 +62,7 @@ def retrain(
     if only_if_due and not grown.due:
         return conclude_rest(grown)
     entrants = find_entrants(machine_type, store)
-    with one_heartbeat():
+    with own_signs_only():
         ended = spread(try_challenge, entrants, store)
     outcomes = [end for end in ended if isinstance(end, Outcome)]
     failed = {entrant.name: end for entrant, end in zip(entrants, ended, strict=True) if isinstance(end, str)}

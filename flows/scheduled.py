@@ -12,7 +12,7 @@ from prefect import State, flow
 from flows.monitor import monitor
 from flows.onboard import onboard
 from schemas.settings import OnboardSettings
-from tasks.heartbeats import one_heartbeat
+from tasks.heartbeats import own_signs_only
 from tasks.inbox import (
     SETTLE_S,
     Arrival,
@@ -35,7 +35,7 @@ def onboard_inbox(
 ) -> State[InboxReport]:
     """Onboard every package of the inbox that nobody has onboarded yet; what lies there stays there."""
     look = look_into_inbox(customer, inbox, store, settings, settle_s=settle_s)
-    with one_heartbeat():
+    with own_signs_only():
         lines = [_onboard_one(arrival, customer, store, settings) for arrival in look.new]
     return conclude_inbox(look, lines)
 
@@ -52,7 +52,7 @@ def _onboard_one(arrival: Arrival, customer: str, store: str, settings: OnboardS
 def monitor_machines(customer: str, store: str, recordings_days: int | None = None) -> State[RoundReport]:
     """Judge what is new of every machine, raise and clear alarms, and tell people."""
     beat = find_machines(customer, store)
-    with one_heartbeat():
+    with own_signs_only():
         passes = [(asset, monitor(customer, asset, store, return_state=True)) for asset in beat.assets]
     # After all have been heard: whatever may go wrong here keeps no machine from its turn.
     old = judged_machines(passes) if recordings_days is not None else []

@@ -1,9 +1,9 @@
 """Signs of life: by them the server tells a run that is long from one whose worker was killed.
 
-Every flow run of a process gives one as it begins and one every `EVERY_S`, an event `ALIVE` about the run; one thread
-gives those of all. An automation that `alp deploy` makes marks a run crashed that gives none any more
-(`deployments.zombies`). Prefect's own signs would do for the outermost run alone: of those below each would wait, as it
-ends, for the thread that gives them. Where no server stays that could hear of it, there are none.
+Every `EVERY_S` each flow run of a process gives one, an event `ALIVE` about the run, and the outermost one as it
+begins; one thread gives those of all. An automation that `alp deploy` makes marks a run crashed that gives none any
+more (`deployments.zombies`). Prefect's own signs would do for the outermost run alone: of those below each would wait,
+as it ends, for the thread that gives them. Where no server stays that could hear of it, there are none.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ EVERY_S = 30.0
 
 
 @contextmanager
-def one_heartbeat() -> Iterator[None]:
-    """Within, flow runs send no heartbeat of Prefect's own; they give signs of life as all do (`giving_signs`).
+def own_signs_only() -> Iterator[None]:
+    """Flow runs that begin within send no heartbeat of Prefect's own; they give signs of life all the same
+    (`giving_signs`).
 
     Prefect's thread that sends them looks once a second whether it may end, and a run waits for that: half a second on
-    average at the end of each, ten in an onboarding of four machines.
+    average at the end of each, four in an onboarding.
     """
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 

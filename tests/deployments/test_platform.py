@@ -24,6 +24,7 @@ from deployments.platform_home import Credentials, PlatformHome, Record, Started
 from deployments.platform_processes import Process, began_of, marked, start, stop
 from deployments.platform_running import bring_up, look, open_platform
 from deployments.platform_services import SERVICES, Platform, _ask, environment_of
+from deployments.prefect_settings import FEWER_WRITES
 from deployments.seaweed import find_weed
 from schemas.errors import EnvironmentFault
 
@@ -414,6 +415,21 @@ def test_no_service_gets_the_keys_of_the_backups(home: PlatformHome, monkeypatch
         environment = environment_of(service, open_platform(home))
         assert environment["ALP_LINK_BASE"] == "https://files.plant.example/alp"
         assert "of-the-backups" not in environment.values(), service.name
+
+
+def test_the_server_writes_what_becomes_of_tasks_in_batches(
+    home: PlatformHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import Settings
+
+    (server,) = (service for service in SERVICES if service.name == "prefect")
+    assert FEWER_WRITES.items() <= environment_of(server, open_platform(home)).items()
+    # A name that Prefect does not know would be no fault to it.
+    for name, value in FEWER_WRITES.items():
+        monkeypatch.setenv(name, value)
+    services = Settings().server.services
+    recorder, persister = services.task_run_recorder, services.event_persister
+    assert (recorder.batch_size, recorder.flush_interval, persister.batch_size) == (500, 2, 500)
 
 
 def test_no_two_platforms_have_the_same_credentials() -> None:

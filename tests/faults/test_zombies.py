@@ -83,7 +83,7 @@ def live(said: str, lives_s: float) -> int:
     from prefect.runtime import flow_run
 
     import tasks.heartbeats
-    from tasks.heartbeats import one_heartbeat
+    from tasks.heartbeats import own_signs_only
     from tasks.showing import shown
 
     tasks.heartbeats.EVERY_S = 2.0
@@ -98,7 +98,7 @@ def live(said: str, lives_s: float) -> int:
     @flow(name="outer")
     def outer() -> None:
         Path(f"{said}.outer").write_text(flow_run.id)
-        with one_heartbeat():
+        with own_signs_only():
             inner()
 
     outer()
