@@ -19,8 +19,9 @@ from minio.error import S3Error
 from urllib3.exceptions import HTTPError
 
 from deployments import seaweed_keys
+from deployments.private_files import write_private
 from deployments.seaweed import PORTS, S3_PORT, find_weed, weed_command
-from deployments.seaweed_keys import NAMES, _write_private, key_environment, make_keys
+from deployments.seaweed_keys import NAMES, key_environment, make_keys
 from schemas.errors import EnvironmentFault
 from tests.deployments.prefect_rig import await_true
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, free_ports
@@ -169,10 +170,10 @@ def test_keys_whose_making_was_cut_off_are_made_anew_and_fit_each_other(
     def cut_off(path: Path, content: bytes) -> None:
         if path.name != "ca.crt":
             raise OSError("killed")
-        _write_private(path, content)
+        write_private(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(seaweed_keys, "_write_private", cut_off)
+        patch.setattr(seaweed_keys, "write_private", cut_off)
         with pytest.raises(EnvironmentFault, match="cannot hold the keys"):
             make_keys(tmp_path)
     make_keys(tmp_path)
