@@ -3,6 +3,8 @@
 A service that runs for months writes to one file. Beyond `MOST_BYTES` the file is copied beside itself, to `.1`, and
 emptied; it is appended to, so that the next line stands at its beginning.
 
+A server on SQLite lets its transactions wait for their turn (`deployments.sqlite_locks`).
+
 A worker tells its metrics on the port of loopback that `ALP_METRICS_PORT` names, where it names one. Prefect's own
 setting for that, `PREFECT_CLIENT_METRICS_ENABLED`, is not used: it listens on every address of the machine, and every
 run that the worker starts takes it over, cannot have the same port, and crashes.
@@ -17,6 +19,8 @@ import sys
 import threading
 from pathlib import Path
 
+from deployments.sqlite_locks import lock_at_begin
+
 MOST_BYTES = 8 * 2**20
 _LOOK_S = 60.0
 _STDOUT = 1
@@ -25,8 +29,11 @@ _STDOUT = 1
 def main() -> None:
     """Run Prefect's command line here, and look after what it writes."""
     threading.Thread(target=_cap_for_ever, name="log-cap", daemon=True).start()
-    if sys.argv[1:2] == ["worker"]:
-        _tell_metrics()
+    match sys.argv[1:2]:
+        case ["worker"]:
+            _tell_metrics()
+        case ["server"]:
+            lock_at_begin()
     from prefect.cli import app
 
     app()

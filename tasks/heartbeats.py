@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tasks.events import server_url
@@ -67,8 +67,7 @@ class _Pulse:
     def add(self, run: FlowRun) -> None:
         """Give the signs of a run: at once of the outermost, of those below from the next round of signs on.
 
-        Most of these are over by then. Each sign and each end of a run that gave one is a write of the server's, and a
-        server on SQLite stands still for a minute where many of them meet.
+        Most of these are over by then, and each sign, and each end of a run that gave one, is a write of the server's.
         """
         with self._lock:
             is_first = not self._runs
@@ -79,7 +78,7 @@ class _Pulse:
                 context, over = contextvars.copy_context(), self._over
                 threading.Thread(target=context.run, args=(self._beat, over), name="alive", daemon=True).start()
         if run.parent_task_run_id is None:
-            _tell(run)
+            _tell_at_once(run)
 
     def drop(self, run_id: UUID) -> None:
         """Give no more signs of a run."""
@@ -100,11 +99,37 @@ _PULSE = _Pulse()
 
 
 def _tell(run: FlowRun) -> None:
+    """Hand a sign to the thread that sends events, by and by."""
     from prefect.events import emit_event
+
+    emit_event(**_sign(run))
+
+
+def _tell_at_once(run: FlowRun) -> None:
+    """Post a sign, and go on once the server has it.
+
+    That a run ends, the server tells by itself. Of one that is over within a second the sign would be heard after that,
+    and nothing more, which is what is heard of one that was killed.
+    """
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.context import FlowRunContext
+    from prefect.events import Event
+
+    context = FlowRunContext.get()
+    client = context.client if context is not None else None
+    if isinstance(client, SyncPrefectClient):
+        with suppress(OSError, RuntimeError, httpx.HTTPError):
+            client.request("POST", "/events", json=[Event(**_sign(run)).model_dump(mode="json")]).raise_for_status()
+            return
+    _tell(run)
+
+
+def _sign(run: FlowRun) -> dict[str, Any]:
     from prefect.events.related import tags_as_related_resources
 
-    emit_event(
-        event=ALIVE,
-        resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
-        related=tags_as_related_resources(set(run.tags)),
-    )
+    return {
+        "event": ALIVE,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+        "related": tags_as_related_resources(set(run.tags)),
+    }

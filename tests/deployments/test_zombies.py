@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import get_client
+from prefect import flow, get_client
+from prefect.runtime import flow_run
 
 from deployments.deploying import Plan, deploy
 from deployments.prefect_server import all_automations
 from schemas.customers import Customer
-from tasks.heartbeats import EVERY_S
+from tasks.heartbeats import ALIVE, EVERY_S
+from tasks.showing import shown
 from tasks.store import FolderStore
-from tests.deployments.prefect_rig import harness
+from tests.deployments.prefect_rig import await_true, harness
 
 ACME: dict[str, Any] = {"name": "acme"}
 SILENT, NEVER_BEGUN = "alp zombies: silent", "alp zombies: never begun"
@@ -66,3 +68,24 @@ def test_deploying_registers_them_once_keeps_them_and_takes_them_away_with_the_l
     assert gone[f"automation {SILENT}"] == "remove"
     with get_client(sync_client=True) as client:
         assert all_automations(client) == []
+
+
+def test_a_run_that_is_over_at_once_has_given_its_sign_before(tmp_path: Path) -> None:
+    """A sign that is heard after the end would be the last one, as of a run that was killed."""
+
+    @shown()
+    @flow(name="over-at-once")
+    def brief() -> str:
+        return str(flow_run.id)
+
+    resource = f"prefect.flow-run.{brief()}"
+    ended = "prefect.flow-run.Completed"
+
+    def heard() -> dict[str, str]:
+        wanted = {"event": {"name": [ALIVE, ended]}, "resource": {"id": [resource]}}
+        with get_client(sync_client=True) as client:
+            found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+        return {each["event"]: each["received"] for each in found}
+
+    await_true(lambda: len(heard()) == 2, seconds=30, what="both")
+    assert heard()[ALIVE] < heard()[ended]

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def new_database() -> Iterator[Callable[[str], dict[str, str]]]:
     """Makes a database by a name, and says how a Prefect server uses it: PostgreSQL's where there is one.
 
-    SQLite lets one writer in at a time, and the runs of two workers now and then wait a minute for it.
+    Started by itself, it now and then stands still for a minute on SQLite (`deployments.sqlite_locks`).
     """
     if find_postgres() is None:
         yield lambda name: {}
