@@ -9,6 +9,10 @@ deployment one run is under way at most, no later one would begin. Two automatio
 
 Heard are runs of ALP's alone. A run that was thought dead and is not goes on, and ends as it ends: that the next one
 works beside it meanwhile does no harm, since all they share is written under locks and on conditions.
+
+Of runs that begin within five minutes of being planned, just after `alp deploy`, Prefect counts no state in time: each
+waits a quarter of an hour for the one before it, and of being planned nothing was told. The first automation then means
+to mark runs that are over. The server refuses that: nothing comes of it but a line in its log.
 """
 
 from __future__ import annotations
