@@ -83,7 +83,7 @@ def _list_champions(customer: str, store: str | None, *, as_json: bool) -> None:
 @champion_app.command()
 def show(asset: AssetName, customer: Customer = "local", store: StoreUrl = None, as_json: AsJson = False) -> None:
     """The champion, the model before it, and what each was found to be when the last two were compared."""
-    from tasks.challenging import last_comparison
+    from tasks.challenges import last_comparison
     from tasks.champions import find_champion, read_succession
 
     shelf, name = _find(store, customer, asset)

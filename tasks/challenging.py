@@ -31,7 +31,6 @@ from schemas.errors import StoreError
 from schemas.references import (
     Asset,
     Calibrated,
-    Criterion,
     Model,
     Package,
     QualityReport,
@@ -42,11 +41,11 @@ from schemas.references import (
 from tasks import keys
 from tasks.background import OFF
 from tasks.calibrating import judge_clips, without_leaked_labels
+from tasks.challenges import Comparison
 from tasks.champions import (
     Champion,
     Coronation,
     Onboarding,
-    Succession,
     crown,
     find_champion,
     how_to_crown,
@@ -100,23 +99,6 @@ class Bout(Reference):
     champion: Model
     package: Package = Field(description="Whose page the champion's is.")
     quality: QualityReport
-
-
-class Comparison(BaseModel):
-    """`comparison.json`: champion and challenger on the same recordings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    champion: Model
-    challenger: Model
-    criteria: tuple[Criterion, ...]
-    not_worse: bool
-    by_labels: bool = Field(description="Whether labelled clips had a say.")
-    must: str | None = Field(description="Why the champion cannot stay, whatever was found; None: it can.")
-    learnt_what_is_none: int = Field(
-        description="Recordings that the champion learnt as normals and that are none by now; they are no evidence."
-    )
-    sentence: str
 
 
 class Outcome(BaseModel):
@@ -268,12 +250,6 @@ def find_comparison(bout: Bout) -> Comparison | None:
 def comparison_key(bout: Bout) -> str:
     """Where a run's comparison lies."""
     return keys.run(bout.run.customer, bout.run.run_id, f"{bout.asset.asset_id}/comparison.json")
-
-
-def last_comparison(store: ObjectStore, history: Succession) -> Comparison | None:
-    """The last comparison that the history of an asset names, where it is still there."""
-    named = [change.comparison for change in history.changes if change.comparison is not None]
-    return store.find_intact(named[-1], Comparison) if named else None
 
 
 def settled_already(bout: Bout, challenger: Model) -> Outcome | None:

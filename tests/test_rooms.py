@@ -116,3 +116,9 @@ def test_the_command_line_helps_without_importing_what_is_slow() -> None:
     )
     assert {"typer", "deployments"} <= loaded
     assert not loaded & SLOW_TO_IMPORT
+
+
+def test_what_only_looks_up_an_asset_and_its_champion_does_not_wait_for_prefect() -> None:
+    loaded = imported_by("import tasks.assets, tasks.challenges, deployments.champion_commands")
+    assert {"pandas", "deployments"} <= loaded
+    assert not loaded & {"prefect", "scipy", "torch", "librosa", "transformers"}

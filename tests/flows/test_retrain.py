@@ -24,9 +24,9 @@ from schemas.errors import StoreError
 from schemas.settings import GrowthPolicy, OnboardSettings, RoutingSettings
 from tasks import keys
 from tasks.calibrating import Champion
+from tasks.challenges import Comparison
 from tasks.challenging import (
     CHOSEN_BY_LABELS,
-    Comparison,
     Entrant,
     Outcome,
     RetrainReport,
