@@ -424,8 +424,10 @@ def test_the_server_writes_what_becomes_of_tasks_in_batches(
 
     (server,) = (service for service in SERVICES if service.name == "prefect")
     assert FEWER_WRITES.items() <= environment_of(server, open_platform(home)).items()
+    told = (ROOT / "docs" / "scale.md").read_text()
     # A name that Prefect does not know would be no fault to it.
     for name, value in FEWER_WRITES.items():
+        assert f"{name}={value}" in told
         monkeypatch.setenv(name, value)
     services = Settings().server.services
     recorder, persister = services.task_run_recorder, services.event_persister
