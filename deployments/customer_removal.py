@@ -86,6 +86,8 @@ def remove(name: str, *, folder: Path | None = None) -> Removed:
     ------
     InputError
         There is neither a file nor a deployment of that name.
+    EnvironmentFault
+        A run of it is under way.
     """
     removed = Removed(name)
     with _server_if_any() as client:
@@ -134,7 +136,7 @@ def purge(
             return None
         removed = Removed(name, server=client is not None)
         if client is not None:
-            removed.deployments = remove_deployments(client, name)
+            removed.deployments = remove_deployments(client, name, patience_s=patience_s, say=say)
         lent = stop_lending(store, name)
         if client is not None:
             # Schedules went on while somebody thought about the answer.

@@ -25,6 +25,7 @@ from deployments.registering import (
     Wanted,
     all_deployments,
     changed_fields,
+    delete_deployment,
     differences,
     has_pool,
     make_pool,
@@ -180,15 +181,29 @@ def _zone_of(cron: str | None, customer: Customer) -> str:
     return customer.time_zone if cron is None else zone_of_schedule(cron, customer.time_zone)
 
 
-def remove_deployments(client: SyncPrefectClient, customer: str) -> list[str]:
-    """Delete a customer's deployments and the runs they have scheduled; their full names."""
+def remove_deployments(
+    client: SyncPrefectClient,
+    customer: str,
+    *,
+    patience_s: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[str]:
+    """Delete a customer's deployments and the runs they have scheduled; their full names.
+
+    patience_s: how long a run of one is waited for; `say` is told of it.
+
+    Raises
+    ------
+    EnvironmentFault
+        One is under way still. What it is of stays, and those after it.
+    """
     there = {
         name: found
         for name, found in all_deployments(client).items()
         if found.name == customer and OF_CUSTOMERS in found.tags
     }
     for found in there.values():
-        client.delete_deployment(found.id)
+        delete_deployment(client, found.id, patience_s=patience_s, say=say)
     return sorted(there)
 
 
@@ -274,9 +289,10 @@ def _carry_out(client: SyncPrefectClient, plan: Plan, shelf: ObjectStore) -> Non
     # An automation goes before what it starts, and comes after it.
     for gone in plan.automations_to_remove:
         client.delete_automation(gone)
-    for gone in plan.deployments_to_remove:
-        client.delete_deployment(gone)
     there = all_deployments(client) if plan.deployments else {}
     for each in plan.deployments:
         write_deployment(client, each, there.get(each.full_name))
     write_watches(client, plan.watches, _WATCHES)
+    # Last: a run that is under way keeps its own from being removed, and nothing else from being deployed.
+    for gone in plan.deployments_to_remove:
+        delete_deployment(client, gone)

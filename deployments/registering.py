@@ -6,7 +6,8 @@ which any machine resolves that has ALP installed. At most one run of each is un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from schemas.errors import EnvironmentFault
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.utilities.callables import ParameterSchema
 
@@ -25,6 +29,7 @@ POOL = "alp"
 OF_CUSTOMERS = "alp-customer"
 """Tag of the deployments that a customer's file makes."""
 _PAGE = 200
+_LOOK_AGAIN_S = 2.0
 _MEANWHILE = {"CANCEL_NEW": "is cancelled", "ENQUEUE": "waits"}
 
 
@@ -209,3 +214,63 @@ def _spell_schedule(cron: str | None, time_zone: str) -> str:
 
 def _version() -> str:
     return metadata.version("alp")
+
+
+def delete_deployment(
+    client: SyncPrefectClient,
+    gone: UUID,
+    *,
+    patience_s: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Delete a deployment with the runs it has scheduled, once no run of it is under way.
+
+    A run holds the place that its deployment's limit gives it, and gives it back as it ends. Where the limit is gone by
+    then, Prefect refuses the end (3.8.8: "Failed to release concurrency slots"), and the run is *Running* for ever.
+
+    patience_s: how long a run under way is waited for; `say` is told of it.
+
+    Raises
+    ------
+    EnvironmentFault
+        One is under way still; the deployment is as it was.
+    """
+    there = client.read_deployment(gone)
+    # None begins any more while the last one ends.
+    client.pause_deployment(gone)
+    deadline, said = time.monotonic() + patience_s, ""
+    try:
+        while (run := _run_under_way(client, gone)) is not None:
+            if time.monotonic() >= deadline:
+                raise EnvironmentFault(
+                    f"{run.name} is under way, and could not end if deployment {there.name} were deleted now: wait for"
+                    " its end, or cancel it in the Prefect UI, and start the command again"
+                )
+            if run.name != said:
+                say(f"Waiting for {run.name}, which is under way")
+                said = run.name
+            time.sleep(_LOOK_AGAIN_S)
+    except BaseException:
+        if not there.paused:
+            client.resume_deployment(gone)
+        raise
+    client.delete_deployment(gone)
+
+
+def _run_under_way(client: SyncPrefectClient, deployment: UUID) -> FlowRun | None:
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+
+    busy = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    runs = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=busy))),
+        limit=1,
+    )
+    return runs[0] if runs else None

@@ -14,13 +14,14 @@ import pytest
 from prefect import flow, get_client
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Pending, Running
 
 from deployments.customer_removal import remove
 from deployments.deploying import Plan, deploy
 from deployments.prefect_server import all_automations
-from deployments.registering import POOL
+from deployments.registering import POOL, delete_deployment
 from schemas.customers import Customer
-from schemas.errors import InputError, UsageError
+from schemas.errors import EnvironmentFault, InputError, UsageError
 from schemas.settings import OnboardSettings
 from tasks.customers import load_customers, write_customer
 from tasks.keys import check_customer
@@ -227,3 +228,25 @@ def test_what_belongs_to_no_customer_is_deployed_by_prefect_itself_and_left_alon
         with pytest.raises(UsageError):
             check_customer(found.name)
     assert run(store, ACME).changes == []
+
+
+def test_a_deployment_goes_once_no_run_of_it_is_under_way_and_that_run_can_end(store: FolderStore) -> None:
+    run(store, ACME)
+    with get_client(sync_client=True) as client:
+        begun = client.create_flow_run_from_deployment(there()["onboard/acme"].id).id
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(begun, state)
+        with pytest.raises(EnvironmentFault, match="is under way"):
+            run(store)
+        left = there()
+        assert [left[name].paused for name in ("onboard/acme", "monitor/acme")] == [False, False]
+        told = []
+        with pytest.raises(EnvironmentFault, match="is under way"):
+            delete_deployment(client, left["onboard/acme"].id, patience_s=0.1, say=told.append)
+        assert len(told) == 1
+        client.set_flow_run_state(begun, Completed())
+        ended = client.read_flow_run(begun).state
+        assert ended is not None
+        assert ended.is_completed()
+    run(store)
+    assert there() == {}
