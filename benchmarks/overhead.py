@@ -235,21 +235,12 @@ def environment(folder: Path, side: str, server: str) -> dict[str, str]:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[str]:
-    """A Prefect server on a free port of loopback, its database in `folder`; the URL of its API."""
+    """A Prefect server as `alp up` starts its own, on a free port, its database in `folder`; the URL of its API."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "deployments.capped_prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    start = [sys.executable, "-m", "deployments.capped_prefect", "server", "start"]
+    command = [*start, "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             command, env=environment(folder, "server", "") | FEWER_WRITES, stdout=log, stderr=log

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.deploying import remove_deployments
 from deployments.options import stderr
-from deployments.prefect_server import connect_server
+from deployments.prefect_server import connect_server, of_runs_under_way
 from schemas.errors import AlpError, EnvironmentFault, InputError, StoreError
 from schemas.references import Verdict
 from schemas.yaml_files import read_mapping
@@ -309,12 +309,7 @@ def _await_rest(
 
 def _under_way(client: SyncPrefectClient, customer: str) -> tuple[list[FlowRun], list[FlowRun]]:
     """Runs under way: those that write of the customer, and those by which somebody else may learn from it."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
-    busy = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    of_state = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=busy)))
-    runs = list(_all_runs(client, of_state))
+    runs = list(_all_runs(client, of_runs_under_way()))
     if not runs:
         return [], []
     retrain, *learning = (_flow_id(client, name) for name in ("retrain", *_LEARNING))

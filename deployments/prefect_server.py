@@ -11,6 +11,7 @@ from tasks.events import server_url, shown_server, without_credentials
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.events.schemas.automations import Automation
 
 _PAGE = 200
@@ -49,6 +50,15 @@ def require_server(needed: str) -> str:
             " PREFECT_API_URL to yours, such as http://127.0.0.1:4200/api"
         )
     return url
+
+
+def of_runs_under_way() -> FlowRunFilter:
+    """Flow runs that a worker has taken and that have not ended."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+
+    busy = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=busy)))
 
 
 def all_automations(client: SyncPrefectClient) -> list[Automation]:

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
+from deployments.prefect_server import of_runs_under_way
 from schemas.errors import EnvironmentFault
 
 if TYPE_CHECKING:
@@ -119,6 +120,55 @@ def write_deployment(client: SyncPrefectClient, wanted: Wanted, there: Deploymen
         ) from error
 
 
+def delete_deployment(
+    client: SyncPrefectClient,
+    gone: UUID,
+    *,
+    patience_s: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Delete a deployment with the runs it has scheduled, once no run of it is under way.
+
+    A run holds the place that its deployment's limit gives it, and gives it back as it ends. Where the limit is gone by
+    then, Prefect refuses the end (3.8.8: "Failed to release concurrency slots"), and the run is *Running* for ever.
+
+    patience_s: how long a run under way is waited for; `say` is told of it.
+
+    Raises
+    ------
+    EnvironmentFault
+        One is under way still; the deployment is as it was.
+    """
+    there = client.read_deployment(gone)
+    # None begins any more while the last one ends.
+    client.pause_deployment(gone)
+    deadline, said = time.monotonic() + patience_s, ""
+    try:
+        while (run := _run_under_way(client, gone)) is not None:
+            if time.monotonic() >= deadline:
+                raise EnvironmentFault(
+                    f"{run.name} is under way, and could not end if deployment {there.name} were deleted now: wait for"
+                    " its end, or cancel it in the Prefect UI, and start the command again"
+                )
+            if run.name != said:
+                say(f"Waiting for {run.name}, which is under way")
+                said = run.name
+            time.sleep(_LOOK_AGAIN_S)
+    except BaseException:
+        if not there.paused:
+            client.resume_deployment(gone)
+        raise
+    client.delete_deployment(gone)
+
+
+def _run_under_way(client: SyncPrefectClient, deployment: UUID) -> FlowRun | None:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    runs = client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=of_runs_under_way(), limit=1)
+    return runs[0] if runs else None
+
+
 def all_deployments(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
     """Every deployment of the server by full name, page by page."""
     found: list[DeploymentResponse] = []
@@ -214,63 +264,3 @@ def _spell_schedule(cron: str | None, time_zone: str) -> str:
 
 def _version() -> str:
     return metadata.version("alp")
-
-
-def delete_deployment(
-    client: SyncPrefectClient,
-    gone: UUID,
-    *,
-    patience_s: float = 0.0,
-    say: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Delete a deployment with the runs it has scheduled, once no run of it is under way.
-
-    A run holds the place that its deployment's limit gives it, and gives it back as it ends. Where the limit is gone by
-    then, Prefect refuses the end (3.8.8: "Failed to release concurrency slots"), and the run is *Running* for ever.
-
-    patience_s: how long a run under way is waited for; `say` is told of it.
-
-    Raises
-    ------
-    EnvironmentFault
-        One is under way still; the deployment is as it was.
-    """
-    there = client.read_deployment(gone)
-    # None begins any more while the last one ends.
-    client.pause_deployment(gone)
-    deadline, said = time.monotonic() + patience_s, ""
-    try:
-        while (run := _run_under_way(client, gone)) is not None:
-            if time.monotonic() >= deadline:
-                raise EnvironmentFault(
-                    f"{run.name} is under way, and could not end if deployment {there.name} were deleted now: wait for"
-                    " its end, or cancel it in the Prefect UI, and start the command again"
-                )
-            if run.name != said:
-                say(f"Waiting for {run.name}, which is under way")
-                said = run.name
-            time.sleep(_LOOK_AGAIN_S)
-    except BaseException:
-        if not there.paused:
-            client.resume_deployment(gone)
-        raise
-    client.delete_deployment(gone)
-
-
-def _run_under_way(client: SyncPrefectClient, deployment: UUID) -> FlowRun | None:
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-
-    busy = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    runs = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=busy))),
-        limit=1,
-    )
-    return runs[0] if runs else None
