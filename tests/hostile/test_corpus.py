@@ -2,7 +2,8 @@
 
 Every case of the corpus is taken in by `alp check` and by the steps of an onboarding, in one process that is watched
 from outside. Each must end with its own exit code and rules, within ten seconds and 500 MiB, with the upload as it
-was and kept, and with nothing written beside the store or half-way into it.
+was and kept, and with nothing written beside the store or half-way into it. A slow machine has more seconds for the
+same work, by a yardstick that it is measured with.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tasks.report.words import Words, recover_facts
 from tests.hostile.case import ACCEPTED, Case
 from tests.hostile.conftest import Door, TakeIn, Taken
 from tests.hostile.corpus import corpus
+from tests.hostile.yardstick import processor_seconds
 from tests.korean import english_in
 
 MOST_SECONDS, MOST_MEBIBYTES = 10, 500
@@ -52,14 +54,16 @@ def test_a_hostile_upload_ends_as_it_must(name: str, take_in: TakeIn, door: Door
         return source
 
     taken = take_in(make)
+    most_seconds = float(MOST_SECONDS)
     if not is_within_bounds(taken):
-        # What the uploads before it left in the process counts for none, nor does a busy moment of the machine.
+        # What the uploads before it left in the process counts for none, nor does a slow machine.
         door.close()
         clear(tmp_path)
         taken = take_in(make)
+        most_seconds *= max(1.0, processor_seconds())
 
     ends_as_documented(case, taken)
-    stays_within_bounds(taken)
+    stays_within_bounds(taken, most_seconds)
     leaves_nothing_outside(taken)
     keeps_the_upload(case, taken, before)
     files_wholly_or_not_at_all(case, taken)
@@ -82,9 +86,9 @@ def is_within_bounds(taken: Taken) -> bool:
     return all(way["seconds"] <= MOST_SECONDS and way["mebibytes"] <= MOST_MEBIBYTES for way in ways)
 
 
-def stays_within_bounds(taken: Taken) -> None:
+def stays_within_bounds(taken: Taken, most_seconds: float) -> None:
     for way in (taken.check, taken.onboard):
-        assert way["seconds"] <= MOST_SECONDS
+        assert way["seconds"] <= most_seconds
         assert way["mebibytes"] <= MOST_MEBIBYTES
 
 
