@@ -18,8 +18,8 @@ import pytest
 from tests.hostile import case
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_RESTING_MEBIBYTES = 375
-"""A process that holds more between two uploads is replaced; with all its libraries it holds about 360."""
+MOST_RESTING_MEBIBYTES = 250
+"""A process that holds more of its own between two uploads is replaced; with all its libraries it holds about 230."""
 PATIENCE_S = 240
 """A process that has said nothing for so long hangs; how long an upload may take is for the tests to say."""
 
