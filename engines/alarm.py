@@ -52,8 +52,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
-from scipy import stats
 
 from engines.calibration import Method, Threshold, explain_cadence, is_calibrated_on
 from engines.metrics import FloatArray, validate_scores
@@ -181,7 +181,7 @@ def _exceedances(n: int, rank: int, *, m: int, window: int) -> FloatArray:
         raise InputError(f"rank {rank} is not one of 1 to {n}; the rank-th largest of {n} normal scores is asked for.")
     if not 1 <= m <= window:
         raise InputError(f"{m} of {window} is no alarm rule; m must be 1 to the window.")
-    return np.asarray(stats.betabinom.pmf(np.arange(m, window + 1), window, rank, n + 1 - rank), dtype=np.float64)
+    return np.asarray(scipy.stats.betabinom.pmf(np.arange(m, window + 1), window, rank, n + 1 - rank), dtype=np.float64)
 
 
 def choose_alarm_rule(
@@ -323,8 +323,8 @@ def _bound_of_this_set(n: int, rank: int, m: int, window: int, policy: AlarmPoli
 
     The rate rises with θ, so θ's upper quantile gives the rate's; given θ the clips are binomial.
     """
-    theta = float(stats.beta.ppf(policy.confidence, rank, n + 1 - rank))
-    return theta * float(stats.binom.sf(m - 2, window - 1, theta)) * policy.clips_per_day
+    theta = float(scipy.stats.beta.ppf(policy.confidence, rank, n + 1 - rank))
+    return theta * float(scipy.stats.binom.sf(m - 2, window - 1, theta)) * policy.clips_per_day
 
 
 def _bound_dependent(m: int, p_limit: float | None, policy: AlarmPolicy) -> float:

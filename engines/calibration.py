@@ -38,8 +38,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-from scipy import optimize, special, stats
 
 from engines.metrics import BoolArray, FloatArray, validate_scores
 from schemas.errors import InputError
@@ -313,7 +313,7 @@ def _conformal_threshold(normals: FloatArray, policy: AlarmPolicy, *, method: Me
     certified = method == "split" or (method == "leave_one_out" and monotone)
     confidence_bound = None
     if method == "split":
-        worst = float(stats.beta.ppf(policy.confidence, rank, n + 1 - rank))
+        worst = float(scipy.stats.beta.ppf(policy.confidence, rank, n + 1 - rank))
         confidence_bound = worst * policy.clips_per_day
     return Threshold(
         value=float(np.sort(normals)[n - rank]),
@@ -388,7 +388,7 @@ def _predictive_level(skew: float, n: int, alpha: float, *, seed: int) -> tuple[
     elif log_excess(high) <= 0:
         level = alpha
     else:
-        level = math.exp(optimize.brentq(log_excess, low, high, xtol=1e-9))
+        level = math.exp(scipy.optimize.brentq(log_excess, low, high, xtol=1e-9))
     own_samples = samples if n >= FULL_CORRECTION else _resample_moments(skew, n, seed=seed)
     return level, _rates_at(level, own_samples, skew)
 
@@ -426,13 +426,13 @@ def _moments(scores: FloatArray) -> _MomentArrays:
 def _standard_sf(values: npt.ArrayLike, skew: float) -> FloatArray:
     """Upper tail of the Pearson III with mean 0, standard deviation 1 and `skew`."""
     shape = 4 / skew**2
-    return np.asarray(special.gammaincc(shape, np.maximum(shape + np.sqrt(shape) * np.asarray(values), 0)))
+    return np.asarray(scipy.special.gammaincc(shape, np.maximum(shape + np.sqrt(shape) * np.asarray(values), 0)))
 
 
 def _standard_isf(probability: float, skew: npt.ArrayLike) -> FloatArray:
     """Value that the Pearson III with mean 0, standard deviation 1 and `skew` exceeds with `probability`."""
     shape = 4 / np.asarray(skew) ** 2
-    return np.asarray((special.gammainccinv(shape, probability) - shape) / np.sqrt(shape))
+    return np.asarray((scipy.special.gammainccinv(shape, probability) - shape) / np.sqrt(shape))
 
 
 def _validate_normals(scores: npt.ArrayLike, name: str, *, at_least: int) -> FloatArray:

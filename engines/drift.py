@@ -28,8 +28,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-from scipy import stats
 
 from engines.metrics import FloatArray, validate_scores
 from schemas.errors import InputError
@@ -86,7 +86,7 @@ def judge_drift(scores: npt.ArrayLike, calibration: npt.ArrayLike, policy: Alarm
     ranks = _rank_against_drift(new, normals)
     pairs = new.size * normals.size
     how: Literal["exact", "asymptotic"] = "exact" if pairs <= _EXACT_PAIRS else "asymptotic"
-    result = stats.mannwhitneyu(ranks[: new.size], ranks[new.size :], alternative="greater", method=how)
+    result = scipy.stats.mannwhitneyu(ranks[: new.size], ranks[new.size :], alternative="greater", method=how)
     level, p_value = drift_level(policy), float(result.pvalue)
     can_tell = 1 / math.comb(new.size + normals.size, normals.size) <= level
     return DriftVerdict(

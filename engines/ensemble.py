@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from scipy import stats
 
 from engines.base import ClipSet, Engine, Progress
 from engines.fitting import MIN_RECORDINGS, folds, name_method, require_normals
@@ -57,7 +57,7 @@ def log_p_values(scores: NDArray[np.float64], normal_scores: NDArray[np.float64]
     mean, spread = normal_scores.mean(axis=0), normal_scores.std(axis=0, ddof=1)
     spread = np.maximum(spread, np.maximum(SPREAD_FLOOR * np.abs(mean), 1e-12))
     deviation = (scores - mean) / (spread * np.sqrt(1 + 1 / count))
-    return np.asarray(stats.t.logsf(deviation, df=count - 1) / np.log(10), dtype=np.float64)
+    return np.asarray(scipy.stats.t.logsf(deviation, df=count - 1) / np.log(10), dtype=np.float64)
 
 
 def combine(

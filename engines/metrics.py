@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-from scipy import stats
 
 from schemas.errors import InputError
 
@@ -261,8 +261,8 @@ def clopper_pearson(hits: int, trials: int, *, confidence: float = 0.95) -> Inte
     if not 0 <= hits <= trials or trials == 0:
         raise InputError(f"{hits} of {trials} is no rate; give 0 or more of one or more.")
     tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
-    high = float(stats.beta.isf(tail, hits + 1, trials - hits)) if hits < trials else 1.0
+    low = float(scipy.stats.beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
+    high = float(scipy.stats.beta.isf(tail, hits + 1, trials - hits)) if hits < trials else 1.0
     return Interval(low=low, high=high)
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import t as student_t
 
 from engines.conditions import NEEDED_CLASSES, ConditionEvidence
 from schemas.errors import InputError, RejectedError
@@ -200,7 +200,7 @@ def count_false_alarms(normal_scores: ArrayLike, *, level: float | None = None) 
         raise InputError("a normal score is NaN or infinite; the engine is broken")
     others = scores.size - 1
     share = TRIAL_RINGS / scores.size if level is None else level
-    reach = float(student_t.isf(share, others - 1)) * math.sqrt(1.0 + 1.0 / others)
+    reach = float(scipy.stats.t.isf(share, others - 1)) * math.sqrt(1.0 + 1.0 / others)
     rounding = 1e-9 * float(np.abs(scores).max())
     rang = 0
     for index, score in enumerate(scores):

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from engines.metrics import FloatArray, validate_scores
 from engines.routing import MIN_TARGET_NORMALS, count_false_alarms
@@ -88,7 +88,7 @@ class PairedAuc:
         """Probability of a difference as low as this were both as good: one-sided, normal approximation."""
         if self.standard_error <= _ROUNDING:
             return 1.0 if self.difference >= -_ROUNDING else 0.0
-        return float(stats.norm.cdf(self.difference / self.standard_error))
+        return float(scipy.stats.norm.cdf(self.difference / self.standard_error))
 
 
 def compare_records(
@@ -255,7 +255,7 @@ def _faults_found(champion: Record, challenger: Record, labels: FloatArray) -> C
         return _criterion(challenger, "found", faults, LEAST_LABELLED, met=False, found=found, decisive=False)
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     allowed = max(1, math.floor(FOUND_MARGIN * faults))
-    by_chance = lost == 0 or float(stats.binom.sf(lost - 1, lost + won, 0.5)) >= SIGNIFICANCE
+    by_chance = lost == 0 or float(scipy.stats.binom.sf(lost - 1, lost + won, 0.5)) >= SIGNIFICANCE
     deaf = bool(before.any()) and not after.any()
     met = lost - won <= allowed and by_chance and not deaf
     return _criterion(challenger, "found", float(won - lost), -float(allowed), met=met, found=found)

@@ -12,7 +12,6 @@ from engines.base import AnomalyMap
 from engines.standardize import cut_segments, to_waveform
 from schemas.settings import AlarmPolicy
 from tasks import keys
-from tasks.alarm_picture import draw_alarm
 from tasks.alarms import Alarm, alarm_id, when
 from tasks.clip_files import to_flac
 from tasks.hearing import Heard
@@ -179,6 +178,9 @@ class Batch:
         sound, picture = (keys.alarm(watch.customer, watch.asset_id, f"{name}.{end}") for end in ("flac", "png"))
         self._store.put(sound, to_flac(codes, standard.sample_rate))
         try:
+            # Most looks raise no alarm, and what draws one takes a second to load.
+            from tasks.alarm_picture import draw_alarm
+
             drawn = draw_alarm(
                 to_waveform(codes),
                 sample_rate=standard.sample_rate,

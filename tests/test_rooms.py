@@ -122,3 +122,10 @@ def test_what_only_looks_up_an_asset_and_its_champion_does_not_wait_for_prefect(
     loaded = imported_by("import tasks.assets, tasks.challenges, deployments.champion_commands")
     assert {"pandas", "deployments"} <= loaded
     assert not loaded & {"prefect", "scipy", "torch", "librosa", "transformers"}
+
+
+@pytest.mark.parametrize("flow", ["monitor", "onboard", "retrain", "scheduled"])
+def test_a_look_that_finds_nothing_does_not_wait_for_what_learns_or_draws(flow: str) -> None:
+    loaded = imported_by(f"import sys, flows.{flow}\nassert 'scipy.stats' not in sys.modules")
+    assert "prefect" in loaded
+    assert not loaded & {"great_expectations", "librosa", "matplotlib", "numba", "sklearn", "torch", "transformers"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
-from scipy.stats import binom
+import scipy
 
 from engines.alarm import AlarmRule, beta_binomial_rate
 from engines.calibration import Threshold
@@ -225,7 +225,9 @@ def contradict(rule: AlarmRule, policy: AlarmPolicy, scores: pd.DataFrame) -> Ob
         believable = beta_binomial_rate(rule.n_normals, rule.rank, m=seen.false_alarms, window=seen.normals)
     else:
         a_day = max(rule.alarms_per_day, *(rule.alarms_per_day_interval or (0.0,)))
-        believable = float(binom.sf(seen.false_alarms - 1, seen.normals, min(1.0, a_day / policy.clips_per_day)))
+        believable = float(
+            scipy.stats.binom.sf(seen.false_alarms - 1, seen.normals, min(1.0, a_day / policy.clips_per_day))
+        )
     return seen if believable < CONTRADICTION_LEVEL else None
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+import tasks.alarm_picture
 import tasks.monitor_steps
 import tasks.raising
 import tasks.watch_log
@@ -97,7 +98,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.raising, "draw_alarm", lambda *_, **__: b"\x89PNG drawn")
+    monkeypatch.setattr(tasks.alarm_picture, "draw_alarm", lambda *_, **__: b"\x89PNG drawn")
 
 
 def watcher(
@@ -691,7 +692,7 @@ def test_an_alarm_rings_though_its_picture_cannot_be_drawn(
     def fail(*_: object, **__: object) -> bytes:
         raise ValueError("no fonts")
 
-    monkeypatch.setattr(tasks.raising, "draw_alarm", fail)
+    monkeypatch.setattr(tasks.alarm_picture, "draw_alarm", fail)
     write(recorder, "0.wav", sound(0, LOUD))
     watcher(store, recorder).look()
     (alarm,) = read_alarms(store, CUSTOMER, ASSET)
