@@ -36,14 +36,14 @@ demo: $(READY) ## onboard a toy customer's package and name the report it wrote
 test: $(READY) ## run every test, a file in one process (make test ARGS="-k metrics" runs some)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-e2e: $(READY) ## run the whole platform end to end, 20 minutes: two plants on a schedule, and every command of docs/operations.md
+e2e: $(READY) ## run the whole platform end to end, 12 minutes: two plants on a schedule, from the first package to the purge
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 		[ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 		echo "chromium is not here and cannot be installed: no pictures are taken" >&2
 	$(BIN)/python -m pytest -m e2e tests/e2e -s $(ARGS)
 
-faults: $(READY) ## kill workers, servers and disks under runs, 15 minutes: what must never lose or change anything
+faults: $(READY) ## kill workers, servers and disks under runs, and type every command of docs/operations.md, 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests/faults -n $(WORKERS) --dist load --maxschedchunk 1 $(ARGS)
 
 check: $(READY) ## format, lint, types, import rule, dependencies and advisories: what must hold before a change lands

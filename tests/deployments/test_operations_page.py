@@ -1,4 +1,4 @@
-"""docs/operations.md types no command, and no option, that there is not. `make e2e` types all of it."""
+"""docs/operations.md types no command, and no option, that there is not. `make faults` types all of it."""
 
 from __future__ import annotations
 

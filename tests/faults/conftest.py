@@ -26,7 +26,14 @@ KEPT = {"target_train_normal": 3, "source_train_normal": 1, "target_supplemental
 
 Packages = Callable[[str], Path]
 
-LONGEST = ("test_ten_packages", "test_silence", "test_after_any_faults", "test_after_a_worker_was_killed")
+LONGEST = (
+    "test_a_machine_that_is_lost",
+    "test_it_is_upgraded",
+    "test_ten_packages",
+    "test_silence",
+    "test_after_any_faults",
+    "test_after_a_worker_was_killed",
+)
 """Begin first, so that no process is left alone with one at the end."""
 
 

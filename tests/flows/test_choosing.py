@@ -21,6 +21,8 @@ from tasks.runs import Manifest
 from tasks.store import FolderStore
 from tasks.toy import write_toy_package
 
+pytestmark = pytest.mark.usefixtures("no_data_docs")
+
 Row = dict[str, str]
 
 

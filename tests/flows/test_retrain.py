@@ -39,6 +39,8 @@ from tasks.sharing import set_consent
 from tasks.store import FolderStore
 from tasks.toy import encode_wav, metadata_row
 
+pytestmark = pytest.mark.usefixtures("no_data_docs")
+
 Row = dict[str, str]
 
 SETTINGS = OnboardSettings(encoder="logmel", routing=RoutingSettings(min_source=5, forbid=("c",)))

@@ -26,7 +26,7 @@ from deployments.platform_processes import marked, stop
 from engines.toy.plan import ToyPlan
 from tasks.toy import write_toy_package
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
