@@ -25,7 +25,6 @@ import json
 import os
 import pkgutil
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from deployments.platform_home import free_ports
 from deployments.prefect_settings import FEWER_WRITES
 
 LIMIT = 1.15
@@ -236,9 +236,7 @@ def environment(folder: Path, side: str, server: str) -> dict[str, str]:
 @contextmanager
 def running_server(folder: Path) -> Iterator[str]:
     """A Prefect server as `alp up` starts its own, on a free port, its database in `folder`; the URL of its API."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     start = [sys.executable, "-m", "deployments.capped_prefect", "server", "start"]
     command = [*start, "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("ab") as log:

@@ -126,8 +126,7 @@ def _resting_mebibytes() -> float:
 
     Of the libraries' files so much is mapped as the machine happens to have cached: it says nothing of the process.
     """
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+    return _told_mebibytes("RssAnon")
 
 
 def _forget_peak() -> None:
@@ -137,10 +136,15 @@ def _forget_peak() -> None:
 
 def _peak_mebibytes() -> float:
     try:
-        status = Path("/proc/self/status").read_text()
+        return _told_mebibytes("VmHWM")
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _told_mebibytes(entry: str) -> float:
+    """What Linux says of this process under one of its names (proc_pid_status(5))."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{entry}:")[2].split()[0]) / 1024
 
 
 # --- the two ways in ----------------------------------------------------------------------------------------------
