@@ -25,7 +25,7 @@ from tests.faults.servers import BUCKET, MortalPrefect, MortalS3
 
 pytestmark = pytest.mark.faults
 
-EXAMPLES, STEPS = 3, 5
+EXAMPLES, STEPS = 3, 4
 WRITES = 60
 """More than an onboarding of the package makes: some faults come too late."""
 LONGEST_S = 8.0
@@ -153,7 +153,7 @@ def give_up_leases_soon() -> None:
     tasks.s3_lease.LEASE_S = 8.0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("where", [InFolder, InBucket])
 def test_after_any_faults_in_any_order_a_run_ends_with_what_is_right(
     where: type[Onboarding],

@@ -61,7 +61,7 @@ def onboarded(store: FolderStore, customer: str) -> int:
     return sum(seen.became == "onboarded" for seen in read_log(store, customer).packages.values())
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ten_packages_of_three_customers_are_onboarded_by_two_workers_that_are_killed_at_random(
     packages: Callable[[str], Path], workers: Hands, tmp_path: Path
 ) -> None:

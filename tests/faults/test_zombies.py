@@ -30,7 +30,7 @@ from tests.deployments.prefect_rig import await_true
 from tests.faults.rig import ROOT, Hands
 from tests.faults.test_two_workers import drop
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 SILENT_S = 12
 ACME: dict[str, Any] = {"name": "acme", "schedule": {"onboard": None, "monitor": None}, "encoder": "logmel"}
@@ -66,6 +66,12 @@ def below(run_id: Any) -> list[FlowRun]:
 def state_of(run_id: Any) -> str:
     state = read(run_id).state
     return "" if state is None else str(state.name)
+
+
+def said_of(run_id: Any) -> str:
+    """The message of the state that a run is in."""
+    state = read(run_id).state
+    return "" if state is None else str(state.message)
 
 
 def has_given_a_sign(run_id: Any) -> bool:
@@ -116,9 +122,7 @@ def test_silence_is_death_and_long_work_is_not(impatient: None, workers: Hands, 
     await_true(lambda: has_given_a_sign(inner), seconds=30, what="the first sign of the run below")
     doomed.kill()
     await_true(lambda: {state_of(outer), state_of(inner)} == {"Crashed"}, seconds=90, what="the verdict")
-    state = read(outer).state
-    assert state is not None
-    assert "no sign of life" in str(state.message)
+    assert "no sign of life" in said_of(outer)
     assert workers.wait(lasting) == 0
     assert {state_of(long), state_of(longer)} == {"Completed"}
 
@@ -154,8 +158,9 @@ def test_after_a_worker_was_killed_the_next_scheduled_run_goes_on(
     with worker(api, "zombies-1", tmp_path / "worker.log"):
         await_true(lambda: len(below(first)) > 1, seconds=120, what="a stage under way")
         await_true(lambda: has_given_a_sign(first), seconds=60, what="its first sign of life")
-    assert state_of(first) == "Running", "nobody has said otherwise"
+    # On a slow machine the verdict may come before the kill: the impatience is shorter than the time between two signs.
     await_true(lambda: state_of(first) == "Crashed", seconds=90, what="the verdict on it")
+    assert "no sign of life" in said_of(first)
     second = start_run("onboard/acme")
     with worker(api, "zombies-2", tmp_path / "worker.log"):
         await_true(lambda: state_of(second) in ("Completed", "Failed", "Cancelled"), seconds=240, what="the next run")
