@@ -19,7 +19,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from schemas.settings import OnboardSettings
+from tests.bare_pages import make_pages_bare
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
@@ -179,7 +182,7 @@ def _do(job: Job) -> int:
     from flows.onboard import onboard
     from flows.scheduled import onboard_inbox
 
-    _leave_data_docs_out()
+    make_pages_bare(pytest.MonkeyPatch())
     if job.kill is not None:
         _arm(job.kill)
     for fault in job.faults:
@@ -199,14 +202,6 @@ def forget_at_once() -> None:
     import tasks.runs
 
     tasks.runs.STALE = timedelta(0)
-
-
-def _leave_data_docs_out() -> None:
-    """The statements of Great Expectations take longer than all else that a small package needs."""
-    import tasks.expectations
-    from tasks.expectations import Statements
-
-    tasks.expectations.state_quality = lambda *_: Statements(outcomes=(), page="")  # type: ignore[assignment]
 
 
 def _arm(kill: Kill) -> None:

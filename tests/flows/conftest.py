@@ -13,8 +13,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from engines.toy.plan import ToyPlan
 from schemas.settings import OnboardSettings
-from tasks.expectations import Statements
 from tasks.toy import write_toy_package
+from tests.bare_pages import make_pages_bare
 from tests.deployments.prefect_rig import forget_servers
 
 Row = dict[str, str]
@@ -37,11 +37,17 @@ def settings() -> OnboardSettings:
 
 
 @pytest.fixture(scope="module")
-def no_data_docs() -> Iterator[None]:
-    """Leaves the statements of Great Expectations out: they take longer than all else that a small package needs."""
+def bare_pages() -> Iterator[None]:
+    """Pages hold neither pictures of clips nor Data Docs, until the module ends."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.expectations.state_quality", lambda *_: Statements(outcomes=(), page=""))
+        make_pages_bare(patch)
         yield
+
+
+@pytest.fixture
+def bare_pages_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, until the test ends."""
+    make_pages_bare(monkeypatch)
 
 
 @pytest.fixture(scope="session")

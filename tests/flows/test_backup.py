@@ -31,7 +31,7 @@ from tasks.watching import Watcher
 from tests.flows.test_onboard import outputs, run
 from tests.s3_server import run_server
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 SETTINGS = OnboardSettings(encoder="logmel", routing=RoutingSettings(min_source=3, forbid=("c",)))
 """So little source is enough for engine B."""

@@ -21,7 +21,7 @@ from tasks.runs import Manifest
 from tasks.store import FolderStore
 from tasks.toy import write_toy_package
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 Row = dict[str, str]
 

@@ -43,9 +43,7 @@ class Lines(list[dict[str, Any]]):
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
 
-def test_every_line_of_a_run_says_whose_it_is(
-    lines: Lines, toy_folder: Path, tmp_path: Path, no_data_docs: None
-) -> None:
+def test_every_line_of_a_run_says_whose_it_is(lines: Lines, toy_folder: Path, tmp_path: Path, bare_pages: None) -> None:
     manifest = onboard(
         str(toy_folder), "acme", f"file://{tmp_path}/store", OnboardSettings(encoder="logmel", engine="a")
     )

@@ -25,7 +25,7 @@ Row = dict[str, str]
 Edit = Callable[[list[Row]], list[Row]]
 Edited = Callable[[str, Edit], Path]
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 SETTINGS = OnboardSettings(engine="a", encoder="logmel")
 """Which engine hears the source is told elsewhere; what is gathered does not depend on it."""

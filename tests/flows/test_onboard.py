@@ -27,6 +27,7 @@ from schemas.settings import OnboardSettings
 from tasks.calibrating import SCORE_COLUMNS, Champion
 from tasks.runs import Manifest
 from tasks.store import FolderStore
+from tests.bare_pages import make_pages_bare
 
 Edit = Callable[[list[dict[str, str]]], list[dict[str, str]]]
 Edited = Callable[[str, Edit], Path]
@@ -61,6 +62,18 @@ def whole(
     """The toy package onboarded once, undisturbed."""
     store = FolderStore(tmp_path_factory.mktemp("whole"))
     return store, run(toy_folder, store, settings)
+
+
+@pytest.fixture(scope="module")
+def whole_and_bare(
+    toy_folder: Path, tmp_path_factory: pytest.TempPathFactory, settings: OnboardSettings
+) -> dict[str, bytes]:
+    """What the same leaves where pages are bare."""
+    store = FolderStore(tmp_path_factory.mktemp("bare"))
+    with pytest.MonkeyPatch.context() as patch:
+        make_pages_bare(patch)
+        run(toy_folder, store, settings)
+    return outputs(store)
 
 
 def one_machine(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -158,6 +171,7 @@ def test_a_second_run_does_no_work_and_gives_the_same(
     assert outputs(store) == before
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 @pytest.mark.parametrize(
     ("module", "name", "calls_before_the_kill"),
     [
@@ -170,7 +184,7 @@ def test_a_second_run_does_no_work_and_gives_the_same(
     ids=["judge", "file", "ledgers", "fit", "score"],
 )
 def test_a_run_cut_off_goes_on_and_ends_the_same(
-    whole: tuple[FolderStore, OnboardResult],
+    whole_and_bare: dict[str, bytes],
     toy_folder: Path,
     tmp_path: Path,
     settings: OnboardSettings,
@@ -193,7 +207,7 @@ def test_a_run_cut_off_goes_on_and_ends_the_same(
             run(toy_folder, store, settings)
     assert not [key for key in store.list_keys() if key.endswith("manifest.json")]
     run(toy_folder, store, settings)
-    assert outputs(store) == outputs(whole[0])
+    assert outputs(store) == whole_and_bare
 
 
 def test_other_settings_use_the_filed_clips_again(
@@ -207,6 +221,7 @@ def test_other_settings_use_the_filed_clips_again(
     assert set(other.reused) == {"ingest", "qa", "standardize"}
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_two_half_packages_make_the_asset_that_the_whole_one_makes(
     whole: tuple[FolderStore, OnboardResult], edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -237,6 +252,7 @@ def test_two_half_packages_make_the_asset_that_the_whole_one_makes(
     assert store.exists(f"assets/acme/fan-00/models/{champion.previous}/engine.json")
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_nothing_of_a_test_clip_reaches_the_model_or_its_threshold(
     whole: tuple[FolderStore, OnboardResult], edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -275,6 +291,7 @@ def test_a_package_with_too_few_normals_is_rejected_and_leaves_only_its_upload_a
     assert store.exists(f"runs/acme/{result.run_id}/report.html")
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_a_rejected_package_is_judged_again_once_the_asset_has_more_normals(
     edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -287,6 +304,7 @@ def test_a_rejected_package_is_judged_again_once_the_asset_has_more_normals(
     assert later.assets[0].n_target == 7
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_one_asset_short_of_normals_does_not_hold_up_the_other(
     edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -338,6 +356,7 @@ def test_a_dry_run_after_a_real_one_still_only_plans(
     assert outputs(store) == before
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_a_run_whose_outputs_were_deleted_is_done_again(
     edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -351,6 +370,7 @@ def test_a_run_whose_outputs_were_deleted_is_done_again(
     assert outputs(store) == before, "and the machine's history says once that it was crowned"
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_an_asset_that_was_refused_is_filed_once_another_package_brought_what_was_missing(
     edited: Edited, tmp_path: Path, settings: OnboardSettings
 ) -> None:
@@ -372,6 +392,7 @@ def test_an_asset_that_was_refused_is_filed_once_another_package_brought_what_wa
     assert {asset.machine_type: asset.n_target for asset in again.assets} == {"fan": 3, "valve": 7}
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_known_recordings_sent_again_change_nothing(edited: Edited, tmp_path: Path, settings: OnboardSettings) -> None:
     store = FolderStore(tmp_path / "store")
     first = run(edited("first", target_normals), store, settings)
@@ -389,6 +410,7 @@ def test_a_store_inside_the_package_is_refused(edited: Edited, settings: Onboard
         onboard(str(package), "acme", f"file://{package}/alp-data", settings)
 
 
+@pytest.mark.usefixtures("bare_pages_here")
 def test_a_key_of_the_store_is_a_source_too(edited: Edited, tmp_path: Path, settings: OnboardSettings) -> None:
     from tasks.packages import open_package
 

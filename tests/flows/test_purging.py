@@ -36,7 +36,7 @@ Row = dict[str, str]
 Edit = Callable[[list[Row]], list[Row]]
 EditInto = Callable[[Path, Edit], Path]
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 SETTINGS = OnboardSettings(encoder="logmel", routing=RoutingSettings(min_source=3, forbid=("c",)))
 LENDER, BORROWER = "lender-kr", "borrower"

@@ -39,7 +39,7 @@ from tasks.sharing import set_consent
 from tasks.store import FolderStore
 from tasks.toy import encode_wav, metadata_row
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 Row = dict[str, str]
 

@@ -30,7 +30,7 @@ Edit = Callable[[list[Row]], list[Row]]
 Edited = Callable[[str, Edit], Path]
 
 
-pytestmark = pytest.mark.usefixtures("no_data_docs")
+pytestmark = pytest.mark.usefixtures("bare_pages")
 
 
 def look(store: ObjectStore, settings: OnboardSettings) -> State[InboxReport]:
