@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from engines.toy.plan import ToyPlan
 from tasks.toy import write_toy_package
+from tests.deployments.forks import forks
+from tests.deployments.prefect_rig import run_server
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 240.0
 
 Alp = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -40,16 +44,26 @@ def alp_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def alp(alp_environment: dict[str, str]) -> Alp:
-    """Runs `alp` with arguments and gives what it printed and its exit code."""
+def fresh_alp(alp_environment: dict[str, str]) -> Alp:
+    """Runs `alp` as a newcomer does, who has no Prefect server: it imports all it needs, and starts one for itself."""
 
     def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "deployments.cli", *arguments]
         return subprocess.run(
-            command, cwd=cwd, env=alp_environment, capture_output=True, text=True, check=False, timeout=240
+            command, cwd=cwd, env=alp_environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def alp(alp_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alp]:
+    """Runs `alp` with arguments against a server that runs, and gives what it printed and its exit code."""
+    with (
+        run_server(tmp_path_factory.mktemp("server")) as url,
+        forks(alp_environment | {"PREFECT_API_URL": url}) as alps,
+    ):
+        yield partial(alps.run, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

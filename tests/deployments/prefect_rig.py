@@ -31,8 +31,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_server(home: Path, **settings: str) -> Iterator[str]:
-    """URL of a server that keeps its data in `home`, and is the one that is configured until the context ends.
+def run_server(home: Path, **settings: str) -> Iterator[str]:
+    """URL of a server that keeps its data in `home` and runs until the context ends.
 
     settings: more of its environment.
     """
@@ -51,13 +51,20 @@ def prefect_server(home: Path, **settings: str) -> Iterator[str]:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         await_true(lambda: is_healthy(url), seconds=180, what=f"the server; see {home / 'log.txt'}")
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def prefect_server(home: Path, **settings: str) -> Iterator[str]:
+    """The same, and it is the one that is configured here until the context ends."""
+    with run_server(home, **settings) as url:
         with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_LOGGING_LEVEL: "ERROR"}):
             forget_servers()
             yield url
         forget_servers()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @contextmanager

@@ -35,8 +35,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_help_lists_the_commands(alp: Alp) -> None:
-    done = alp("--help")
+def test_help_lists_the_commands(fresh_alp: Alp) -> None:
+    done = fresh_alp("--help")
     assert done.returncode == 0
     for command in ("toy", "check", "onboard", "demo"):
         assert command in done.stdout
@@ -114,7 +114,7 @@ def test_check_names_six_faults_in_one_pass(alp: Alp, toy_zip: Path, tmp_path: P
 
 
 def test_onboarding_twice_reuses_everything_and_json_is_alone_on_stdout(
-    alp: Alp, toy_zip: Path, tmp_path: Path
+    fresh_alp: Alp, alp: Alp, toy_zip: Path, tmp_path: Path
 ) -> None:
     arguments = (
         "onboard",
@@ -126,7 +126,7 @@ def test_onboarding_twice_reuses_everything_and_json_is_alone_on_stdout(
         "--store",
         f"file://{tmp_path}/s",
     )
-    first = alp(*arguments, "--json")
+    first = fresh_alp(*arguments, "--json")
     assert first.returncode == 0, first.stderr
     before = files(tmp_path / "s")
     second = alp(*arguments, "--json")

@@ -251,8 +251,8 @@ def test_alarms_of_a_machine_that_was_never_watched(alp: Alp, onboarded: Path) -
     "command",
     [("list",), ("connect", "--webhook", "http://127.0.0.1:9/x")],
 )
-def test_without_a_server_nobody_can_be_told_and_it_says_so(alp: Alp, command: tuple[str, ...]) -> None:
-    done = alp("alarms", *command)
+def test_without_a_server_nobody_can_be_told_and_it_says_so(fresh_alp: Alp, command: tuple[str, ...]) -> None:
+    done = fresh_alp("alarms", *command)
     assert done.returncode == 5
     assert "PREFECT_API_URL" in done.stderr
     assert "127.0.0.1:9" not in done.stderr
