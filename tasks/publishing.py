@@ -105,6 +105,9 @@ def finish_run(
     store = open_store(run.store)
     store.delete(manifest_key(run))
     result = describe_result(quality, [asset.result for asset in assets], reused, run)
+    objects = checksums(store, f"runs/{run.customer}/{run.run_id}/")
+    # Of two workers that finish one run at once, the other may have written its manifest by now.
+    objects.pop(manifest_key(run), None)
     manifest = Manifest(
         run=run,
         package=package,
@@ -112,7 +115,7 @@ def finish_run(
         result=result,
         prefect_run_id=_prefect_run_id(),
         versions=versions(),
-        objects=checksums(store, f"runs/{run.customer}/{run.run_id}/"),
+        objects=objects,
     )
     store.put_model(manifest_key(run), manifest)
     if gone := forget_half_runs(store, run.customer):

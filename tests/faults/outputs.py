@@ -11,9 +11,10 @@ filed with the package: a run that goes on under another id finds it there and k
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from tasks.store import ObjectStore
@@ -41,10 +42,30 @@ def outputs(store: ObjectStore, *, whatever_order: bool = False) -> dict[str, by
 def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> dict[str, str]:
     """Keys under which two stores differ, and how; empty where they hold the same."""
     return {
-        key: "only in the first" if key not in other else "only in the second" if key not in one else "another content"
+        key: "only in the first"
+        if key not in other
+        else "only in the second"
+        if key not in one
+        else _told(key, one, other)
         for key in sorted({*one, *other})
         if one.get(key) != other.get(key)
     }
+
+
+def _told(key: str, one: Mapping[str, bytes], other: Mapping[str, bytes]) -> str:
+    """What is different under a key that both have; of JSON, the first places."""
+    if not key.endswith(".json"):
+        return "another content"
+    places = _places(json.loads(one[key]), json.loads(other[key]), "")
+    return "another content: " + "; ".join(itertools.islice(places, 5))
+
+
+def _places(one: Any, other: Any, path: str) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            yield from _places(one.get(name), other.get(name), f"{path}/{name}")
+    elif one != other:
+        yield f"{path}: {one!r:.80} and {other!r:.80}"
 
 
 def half_runs(store: ObjectStore) -> set[str]:

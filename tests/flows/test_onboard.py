@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import soundfile as sf
 
 import tasks.calibrating
+import tasks.publishing
 import tasks.quality
 import tasks.reporting
 import tasks.scoring
@@ -148,6 +150,20 @@ def test_the_manifest_names_what_was_handed_over(whole: tuple[FolderStore, Onboa
     assert manifest.result == result
     assert manifest.prefect_run_id
     assert f"runs/acme/{result.run_id}/report.html" in manifest.objects
+
+
+def test_of_two_workers_that_finish_one_run_at_once_none_names_the_manifest_of_the_other(
+    whole: tuple[FolderStore, OnboardResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(shutil.copytree(whole[0].root, tmp_path / "store"))
+    key = f"runs/acme/{whole[1].run_id}/manifest.json"
+    other = store.get_model(key, Manifest)
+    run = other.run.model_copy(update={"store": store.url})
+    monkeypatch.setattr(tasks.publishing, "_prefect_run_id", lambda: None)
+    # The other one puts it back as soon as it is taken away.
+    monkeypatch.setattr(FolderStore, "delete", lambda *_: None)
+    tasks.publishing.finish_run.fn(other.package, other.quality, [], [], run)
+    assert store.get_model(key, Manifest).objects == other.objects
 
 
 def test_a_second_run_does_no_work_and_gives_the_same(
