@@ -32,22 +32,34 @@ from tests.faults.test_two_workers import drop
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-SILENT_S = 12
+SILENT_S = 20
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 ACME: dict[str, Any] = {"name": "acme", "schedule": {"onboard": None, "monitor": None}, "encoder": "logmel"}
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Silence is taken for death after seconds, until the test ends."""
+@contextmanager
+def impatience(store: FolderStore) -> Iterator[None]:
+    """The customer is deployed, and silence is taken for death after seconds; as ever once the context ends."""
     silent, never_begun = zombies.WATCHES
-    short = (
-        replace(silent, within=timedelta(seconds=SILENT_S)),
-        replace(never_begun, within=timedelta(seconds=SILENT_S)),
-    )
-    monkeypatch.setattr(deploying.zombies, "WATCHES", short)
-    yield
-    # Runs of the tests that follow give a sign less often.
-    deploy({}, FolderStore(tmp_path / "empty").url, dry_run=False)
+    customers = {"acme": Customer.model_validate(ACME)}
+    with pytest.MonkeyPatch.context() as patch:
+        short = (replace(silent, within=timedelta(seconds=SILENT_S)), never_begun)
+        patch.setattr(deploying.zombies, "WATCHES", short)
+        deploy(customers, store.url, dry_run=False)
+        yield
+    deploy(customers, store.url, dry_run=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path, api: str) -> Iterator[FolderStore]:
+    """A store; what is deployed on it is gone when the test ends."""
+    store = FolderStore(tmp_path / "store")
+    yield store
+    deploy({}, store.url, dry_run=False)
+
+
+def has_something(path: str) -> bool:
+    return Path(path).is_file() and Path(path).read_text() != ""
 
 
 def read(run_id: str) -> FlowRun:
@@ -111,19 +123,19 @@ def live(said: str, lives_s: float) -> int:
     return 0
 
 
-def test_silence_is_death_and_long_work_is_not(impatient: None, workers: Hands, tmp_path: Path) -> None:
-    deploy({"acme": Customer.model_validate(ACME)}, FolderStore(tmp_path / "store").url, dry_run=False)
+def test_silence_is_death_and_long_work_is_not(store: FolderStore, workers: Hands, tmp_path: Path) -> None:
     dead, alive = tmp_path / "dead", tmp_path / "alive"
-    doomed = workers.call(live, str(dead), 600.0)
-    lasting = workers.call(live, str(alive), 3.5 * SILENT_S)
     names = [f"{who}.{which}" for who in (dead, alive) for which in ("outer", "inner")]
-    await_true(lambda: all(Path(name).is_file() and Path(name).read_text() for name in names), seconds=90, what="them")
-    outer, inner, long, longer = (Path(name).read_text() for name in names)
-    await_true(lambda: has_given_a_sign(inner), seconds=30, what="the first sign of the run below")
-    doomed.kill()
-    await_true(lambda: {state_of(outer), state_of(inner)} == {"Crashed"}, seconds=90, what="the verdict")
-    assert "no sign of life" in said_of(outer)
-    assert workers.wait(lasting) == 0
+    with impatience(store):
+        doomed = workers.call(live, str(dead), 600.0)
+        lasting = workers.call(live, str(alive), 3.0 * SILENT_S)
+        await_true(lambda: all(map(has_something, names)), seconds=90, what="them")
+        outer, inner, long, longer = (Path(name).read_text() for name in names)
+        await_true(lambda: has_given_a_sign(inner), seconds=30, what="the first sign of the run below")
+        doomed.kill()
+        await_true(lambda: {state_of(outer), state_of(inner)} == {"Crashed"}, seconds=90, what="the verdict")
+        assert "no sign of life" in said_of(outer)
+        assert workers.wait(lasting) == 0
     assert {state_of(long), state_of(longer)} == {"Completed"}
 
 
@@ -149,20 +161,19 @@ def start_run(name: str) -> str:
 
 
 def test_after_a_worker_was_killed_the_next_scheduled_run_goes_on(
-    impatient: None, api: str, packages: Any, tmp_path: Path
+    store: FolderStore, api: str, packages: Any, tmp_path: Path
 ) -> None:
-    store = FolderStore(tmp_path / "store")
-    deploy({"acme": Customer.model_validate(ACME)}, store.url, dry_run=False)
     drop(store, packages, {"acme": ("fan",)})
-    first = start_run("onboard/acme")
-    with worker(api, "zombies-1", tmp_path / "worker.log"):
-        await_true(lambda: len(below(first)) > 1, seconds=120, what="a stage under way")
-        await_true(lambda: has_given_a_sign(first), seconds=60, what="its first sign of life")
-    # On a slow machine the verdict may come before the kill: the impatience is shorter than the time between two signs.
-    await_true(lambda: state_of(first) == "Crashed", seconds=90, what="the verdict on it")
-    assert "no sign of life" in said_of(first)
+    with impatience(store):
+        first = start_run("onboard/acme")
+        with worker(api, "zombies-1", tmp_path / "worker.log"):
+            await_true(lambda: len(below(first)) > 1, seconds=120, what="a stage under way")
+            await_true(lambda: has_given_a_sign(first), seconds=60, what="its first sign of life")
+        # On a slow machine the verdict comes before the kill: two signs of a worker's run lie further apart.
+        await_true(lambda: state_of(first) == "Crashed", seconds=90, what="the verdict on it")
+        assert "no sign of life" in said_of(first)
     second = start_run("onboard/acme")
     with worker(api, "zombies-2", tmp_path / "worker.log"):
-        await_true(lambda: state_of(second) in ("Completed", "Failed", "Cancelled"), seconds=240, what="the next run")
+        await_true(lambda: state_of(second) in ENDS, seconds=240, what="the next run")
     assert state_of(second) == "Completed", read(second).state
     assert [seen.became for seen in read_log(store, "acme").packages.values()] == ["onboarded"]
