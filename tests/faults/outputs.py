@@ -41,23 +41,17 @@ def outputs(store: ObjectStore, *, whatever_order: bool = False) -> dict[str, by
 
 def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> dict[str, str]:
     """Keys under which two stores differ, and how; empty where they hold the same."""
-    return {
-        key: "only in the first"
-        if key not in other
-        else "only in the second"
-        if key not in one
-        else _told(key, one, other)
-        for key in sorted({*one, *other})
-        if one.get(key) != other.get(key)
-    }
+    keys = (key for key in sorted({*one, *other}) if one.get(key) != other.get(key))
+    return {key: _told(key, one.get(key), other.get(key)) for key in keys}
 
 
-def _told(key: str, one: Mapping[str, bytes], other: Mapping[str, bytes]) -> str:
-    """What is different under a key that both have; of JSON, the first places."""
+def _told(key: str, one: bytes | None, other: bytes | None) -> str:
+    """What is different under a key; of JSON that both have, the first places."""
+    if one is None or other is None:
+        return "only in the second" if one is None else "only in the first"
     if not key.endswith(".json"):
         return "another content"
-    places = _places(json.loads(one[key]), json.loads(other[key]), "")
-    return "another content: " + "; ".join(itertools.islice(places, 5))
+    return "another content: " + "; ".join(itertools.islice(_places(json.loads(one), json.loads(other), ""), 5))
 
 
 def _places(one: Any, other: Any, path: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ from tests.deployments.prefect_rig import await_true
 from tests.faults.rig import ROOT, Hands
 from tests.faults.test_two_workers import drop
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 SILENT_S = 20
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")

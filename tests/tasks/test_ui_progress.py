@@ -107,11 +107,11 @@ def test_a_server_that_refuses_fails_no_step_and_shows_no_secret(
 def test_a_server_that_does_not_answer_keeps_no_step_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui_progress, "_PATIENCE_S", 0.1)
     server.answers.clear()
-    began = time.monotonic()
     with track("Judging recordings", total=4) as advance:
         until(lambda: server.made)
         advance(4)
-    assert time.monotonic() - began < 60
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("missing", ["server", "task run"])
