@@ -134,6 +134,16 @@ class Server:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=180) as answer:
             return json.loads(answer.read() or b"null")
 
+    def by_hand_alone(self, deployment: str) -> None:
+        """No schedule starts it from now on: of two starts at once, the later one is cancelled."""
+        found = self.call("GET", f"/deployments/name/{deployment}")
+        self.call("POST", f"/deployments/{found['id']}/pause_deployment")
+        of_it = {"deployments": {"id": {"any_": [found["id"]]}}}
+        under_way = of_it | {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+        self.await_(
+            lambda: not self.call("POST", "/flow_runs/filter", under_way), f"the end of what started {deployment}"
+        )
+
     def run_now(self, deployment: str) -> dict[str, Any]:
         """Start a deployment and wait for its run's end; the run."""
         found = self.call("GET", f"/deployments/name/{deployment}")
@@ -223,6 +233,7 @@ def _supervised(server: Server) -> Iterator[Server]:
         for service in SERVICES:
             server.await_(lambda service=service: server.fault(service) is None, service)  # type: ignore[misc]
         server.shell(said_in_the_guide("alp store init"))
+        server.by_hand_alone("onboard/acme")
         yield server
     finally:
         for service in reversed(SERVICES):
