@@ -158,7 +158,9 @@ def remove(
     from deployments.printing import print_json
 
     if not purge:
-        removed: Removed | None = customer_removal.remove(name, folder=folder)
+        removed: Removed | None = customer_removal.remove(
+            name, folder=folder, say=_say_meanwhile, patience_s=_PATIENCE_S
+        )
     else:
         removed = _purge(name, store, folder=folder, refit=not no_refit, yes=yes, as_json=as_json)
     if removed is None:
@@ -186,13 +188,15 @@ def _purge(
             console.print(escape(without_controls(line)), highlight=False, soft_wrap=True)
         return yes or typer.confirm(f"Delete all this of {name}, for good?")
 
-    def say(line: str) -> None:
-        stderr.print(escape(without_controls(line)), style="dim", highlight=False, soft_wrap=True)
-
     shelf = open_store(store or Environment().store)
     return customer_removal.purge(
-        name, shelf, inbox=inbox, folder=folder, refit=refit, confirm=confirm, say=say, patience_s=_PATIENCE_S
-    )
+        name, shelf, inbox=inbox, folder=folder, refit=refit, confirm=confirm, say=_say_meanwhile,
+        patience_s=_PATIENCE_S,
+    )  # fmt: skip
+
+
+def _say_meanwhile(line: str) -> None:
+    stderr.print(escape(without_controls(line)), style="dim", highlight=False, soft_wrap=True)
 
 
 def _inbox_of(name: str, folder: Path | None) -> str | None:

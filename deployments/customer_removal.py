@@ -79,20 +79,29 @@ class Removed:
     """Whether there was a Prefect server to take anything away from."""
 
 
-def remove(name: str, *, folder: Path | None = None) -> Removed:
+def remove(
+    name: str,
+    *,
+    folder: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    patience_s: float = 0.0,
+) -> Removed:
     """Take away a customer's deployments and its file; what it sent and what was made of it stays in the store.
+
+    patience_s: how long runs under way are waited for, once no schedule starts others; `say` is told of each.
 
     Raises
     ------
     InputError
         There is neither a file nor a deployment of that name.
     EnvironmentFault
-        A run of it is under way.
+        A run of it is under way still.
     """
     removed = Removed(name)
     with _server_if_any() as client:
         removed.server = client is not None
-        removed.deployments = remove_deployments(client, name) if client is not None else []
+        if client is not None:
+            removed.deployments = remove_deployments(client, name, patience_s=patience_s, say=say)
     removed.file = _remove_file(name, folder)
     if not removed.file and not removed.deployments:
         raise InputError(

@@ -31,7 +31,8 @@ from tasks import json_logs
 SERVICE = "ALP_PLATFORM_SERVICE"
 WORKER = "local"
 """What Prefect calls the worker."""
-_ANSWER_S = 5.0
+_ANSWER_S, _BUSY_S = 5.0, 60.0
+"""For a look at how a service does; for what has to be done, however busy its server is."""
 _OFFLINE_AFTER = timedelta(seconds=45)
 _HEARTBEAT_S = 10
 _LOST = "The platform was stopped while this ran; the next run goes on where it stopped"
@@ -221,32 +222,48 @@ def end_lost_runs(platform: Platform, *, alive: Container[str]) -> None:
     """Tell the server of runs whose process is gone: it takes them for under way, and starts no other in their place.
 
     alive: ids of flow runs that have a process. Call it while no worker runs, which could be about to start one.
+
+    Raises
+    ------
+    EnvironmentFault
+        The server does not answer.
     """
+    try:
+        _end_lost_runs(platform, alive)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the Prefect server cannot be asked for runs that lost their process ({_reason(error)}): start `alp up`"
+            f" again; if that does not help, see {platform.home.log('prefect')}"
+        ) from error
+
+
+def _end_lost_runs(platform: Platform, alive: Container[str]) -> None:
     login = platform.credentials.prefect_login.get_secret_value()
     url = f"{platform.record.api}/flow_runs"
     open_states = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     state = {"type": "CRASHED", "name": "Crashed", "message": _LOST}
 
     def find(which: Mapping[str, object]) -> list[str]:
-        runs = _ask(f"{url}/filter", login=login, send={"flow_runs": {**open_states, **which}, "limit": 200})
+        wanted = {"flow_runs": {**open_states, **which}, "limit": 200}
+        runs = _ask(f"{url}/filter", login=login, send=wanted, answer_s=_BUSY_S)
         return [run["id"] for run in runs]
 
     lost = [run for run in find({"deployment_id": {"is_null_": False}}) if run not in alive]
     while lost:
         below = find({"parent_flow_run_id": {"any_": lost}})
         for run in lost:
-            _ask(f"{url}/{run}/set_state", login=login, send={"state": state})
+            _ask(f"{url}/{run}/set_state", login=login, send={"state": state}, answer_s=_BUSY_S)
         lost = below
 
 
-def _ask(url: str, *, login: str | None = None, send: object | None = None) -> Any:
-    """What a server answers, JSON or text; never through a proxy."""
+def _ask(url: str, *, login: str | None = None, send: object | None = None, answer_s: float = _ANSWER_S) -> Any:
+    """What a server answers within so many seconds, JSON or text; never through a proxy."""
     request = urllib.request.Request(url, data=None if send is None else json.dumps(send).encode())
     request.add_header("Content-Type", "application/json")
     if login is not None:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode("ascii"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=_ANSWER_S) as answer:
+    with opener.open(request, timeout=answer_s) as answer:
         body = answer.read()
     return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from deployments.seaweed import find_weed
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, run_server
@@ -20,6 +21,10 @@ os.environ["PREFECT_API_REQUEST_TIMEOUT"] = "180"
 
 # A local platform that runs in the checkout is no test's.
 os.environ["ALP_PLATFORM"] = ""
+
+# A first example imports what it needs, and a busy machine is slow: no example has a limit of its own.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 CREDENTIALS = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 """For the server that `ALP_TEST_S3_URL` names, which is not the one that a session starts."""

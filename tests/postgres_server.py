@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from tests.ports import free_port
 
 USER = DATABASE = "prefect"
 _SYSTEM_USER = "postgres"
@@ -84,7 +85,7 @@ def run_postgres(*, durable: bool = True) -> Iterator[Postgres]:
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="alp-postgres-"))
     password = secrets.token_hex(16)
-    server = Postgres(programs, folder / "data", _free_port(), password)
+    server = Postgres(programs, folder / "data", free_port(), password)
     try:
         (folder / "password").write_text(password, encoding="ascii")
         if os.geteuid() == 0:
@@ -132,9 +133,3 @@ def _run(programs: Path, program: str, *arguments: str, **environment: str) -> N
         said.seek(0)
         if done.returncode:
             raise RuntimeError(f"{program} ended with {done.returncode}: {said.read()[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -10,12 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from deployments.seaweed import PORTS, S3_PORT, find_weed, weed_command
+from tests.ports import free_ports
 
 ACCESS_KEY, SECRET_KEY = "alp-test-key", "alp-test-secret-f3a1"
 _START_S = 60.0
@@ -33,15 +34,6 @@ class S3Server:
     def url(self, bucket: str, prefix: str = "") -> str:
         """URL of a store in it."""
         return f"s3://{bucket}{f'/{prefix}' if prefix else ''}?endpoint={self.endpoint}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses now, each with its gRPC port (+10,000) left to itself."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextmanager

@@ -74,9 +74,9 @@ def installed(wheel: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="alp-wheel-", dir=fast_folder()) as name:
         home = Path(name) / "venv"
         venv.create(home, with_pip=False)
-        pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python", "--quiet", "install")
+        pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python", "--quiet", "--retries", "10")
         for requirement in (torch, wheel):
-            install = (*pip, "--no-compile", "-c", ROOT / "constraints.txt", requirement)
+            install = (*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", requirement)
             assert run(*install, cwd=home).returncode == 0
         yield home
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +22,31 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from tests.ports import free_port
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def begin_server(home: Path, port: int, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server as the local platform does, and do not wait for it; it is the first of its group of processes.
+
+    settings: more of its environment.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Else the pages of its UI ask a server on the usual port.
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    command = [sys.executable, "-m", "deployments.capped_prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with (home / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            command, env=kept | own | dict(settings), stdout=log, stderr=log, start_new_session=True
+        )
 
 
 @contextmanager
@@ -38,17 +57,7 @@ def run_server(home: Path, **settings: str) -> Iterator[str]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        # Else the pages of its UI ask a server on the usual port.
-        "PREFECT_UI_API_URL": url,
-        **settings,
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    process = begin_server(home, port, settings)
     try:
         await_true(lambda: is_healthy(url), seconds=180, what=f"the server; see {home / 'log.txt'}")
         yield url

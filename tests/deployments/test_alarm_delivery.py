@@ -25,7 +25,8 @@ from schemas.errors import EnvironmentFault, InputError, UsageError
 from tasks.alarms import describe_happening, read_alarms
 from tasks.events import Happening, tell_server
 from tasks.store import FolderStore
-from tests.deployments.prefect_rig import await_true, free_port, prefect_server
+from tests.deployments.prefect_rig import await_true, prefect_server
+from tests.ports import free_port
 from tests.tasks.watching_rig import ASSET, CUSTOMER, LOUD, make_watch, sound, write
 
 SECRET = "T0ken-that-nobody-may-see"

@@ -213,6 +213,32 @@ def test_removing_a_customer_takes_its_file_and_deployments_and_keeps_its_data(
         remove("acme", folder=folder)
 
 
+def test_removing_a_customer_waits_for_its_run_and_says_so(store: FolderStore, tmp_path: Path) -> None:
+    folder = tmp_path / "customers"
+    write_customer(Customer.model_validate(ACME), folder)
+    deploy(load_customers(folder), store.url, dry_run=False)
+    with get_client(sync_client=True) as client:
+        begun = client.create_flow_run_from_deployment(there()["onboard/acme"].id)
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(begun.id, state)
+        with pytest.raises(EnvironmentFault, match=f"{begun.name} is under way"):
+            remove("acme", folder=folder)
+        assert (folder / "acme.yaml").exists()
+        said = []
+
+        def end_it(line: str) -> None:
+            said.append(line)
+            client.set_flow_run_state(begun.id, Completed())
+
+        removed = remove("acme", folder=folder, say=end_it, patience_s=120)
+        ended = client.read_flow_run(begun.id).state
+    assert said == [f"Waiting for {begun.name}, which is under way"]
+    assert removed.deployments == ["monitor/acme", "onboard/acme"]
+    assert ended is not None
+    assert ended.is_completed()
+    assert there() == {}
+
+
 def test_what_belongs_to_no_customer_is_deployed_by_prefect_itself_and_left_alone(store: FolderStore) -> None:
     run(store, ACME)
     environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT)}

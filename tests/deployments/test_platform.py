@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from deployments import platform_running, platform_services
+from deployments import platform_home, platform_running, platform_services
 from deployments.capped_prefect import cap
 from deployments.platform_environment import adopt_platform
 from deployments.platform_home import Credentials, PlatformHome, Record, Started, Wishes, is_free
 from deployments.platform_processes import Process, began_of, marked, start, stop
 from deployments.platform_running import bring_up, look, open_platform
-from deployments.platform_services import SERVICES, Platform, _ask, environment_of
+from deployments.platform_services import SERVICES, Platform, _ask, end_lost_runs, environment_of
 from deployments.prefect_settings import FEWER_WRITES
 from deployments.seaweed import find_weed
 from schemas.errors import EnvironmentFault
@@ -45,7 +46,7 @@ class Rig:
         own = {"PREFECT_HOME": str(self.folder / "own-prefect"), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
         return subprocess.run(
             [sys.executable, "-m", "deployments.cli", *arguments],
-            cwd=self.folder, env=kept | own | environment, capture_output=True, text=True, check=False, timeout=240,
+            cwd=self.folder, env=kept | own | environment, capture_output=True, text=True, check=False, timeout=500,
         )  # fmt: skip
 
     def document(self, *arguments: str) -> dict[str, Any]:
@@ -91,12 +92,11 @@ def test_all_of_it_runs_once_it_is_up(rig: Rig) -> None:
 
 
 def test_nothing_listens_beyond_loopback(rig: Rig) -> None:
-    handles = [
-        str(handle.readlink())
-        for process in rig.processes
-        for handle in Path(f"/proc/{process.pid}/fd").iterdir()
-        if handle.is_symlink()
-    ]
+    handles = []
+    for process in rig.processes:
+        for handle in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                handles.append(str(handle.readlink()))
     sockets = {handle[len("socket:[") : -1] for handle in handles if handle.startswith("socket:[")}
     lines = [
         line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
@@ -227,6 +227,11 @@ def named(home: PlatformHome, monkeypatch: pytest.MonkeyPatch) -> Platform:
     return open_platform(home)
 
 
+def test_a_server_that_cannot_be_asked_for_lost_runs_is_named_with_the_remedy(named: Platform) -> None:
+    with pytest.raises(EnvironmentFault, match=r"cannot be asked .* \(Connection refused\): start `alp up` again"):
+        end_lost_runs(named, alive=())
+
+
 def test_without_a_platform_commands_are_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     environment: dict[str, str] = {}
@@ -274,13 +279,19 @@ def test_a_platform_that_another_user_put_there_is_not_used(named: Platform, mon
     assert environment == {}
 
 
-def test_two_platforms_have_no_port_in_common(tmp_path: Path) -> None:
-    records = [PlatformHome(tmp_path / name) for name in ("one", "two")]
+def test_a_platform_takes_no_port_of_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So few that the second would draw one of the first.
+    monkeypatch.setattr(platform_home, "_PORT_RANGE", range(11_000, 11_040))
     ports: list[int] = []
-    for home in records:
-        with home.locked():
-            record = home.make(Wishes())
-        ports += [*record.s3_ports, record.ui_port]
+    with ExitStack() as first_runs:
+        for name in ("one", "two"):
+            home = PlatformHome(tmp_path / name)
+            with home.locked():
+                record = home.make(Wishes())
+            its = [*record.s3_ports, record.ui_port]
+            for port in its:
+                first_runs.enter_context(socket.create_server(("127.0.0.1", port)))
+            ports += its
     assert len(set(ports)) == len(ports)
 
 

@@ -87,5 +87,5 @@ def test_a_run_that_is_over_at_once_has_given_its_sign_before(tmp_path: Path) ->
             found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
         return {each["event"]: each["received"] for each in found}
 
-    await_true(lambda: len(heard()) == 2, seconds=30, what="both")
+    await_true(lambda: len(heard()) == 2, seconds=180, what="both")
     assert heard()[ALIVE] < heard()[ended]

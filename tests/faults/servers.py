@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from deployments.seaweed import PORTS
-from tests.deployments.prefect_rig import await_true, free_port, is_healthy
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, free_ports, run_server
+from tests.deployments.prefect_rig import await_true, begin_server, is_healthy
+from tests.ports import free_port, free_ports
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, run_server
 
 BUCKET = "alp-faults"
 
@@ -53,22 +53,9 @@ class MortalPrefect:
     def start(self) -> None:
         """Start it, or start it again, unless it runs, and wait until it answers."""
         if self._process is None:
-            self._begin()
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._process = begin_server(self.home, self._port, self._settings)
         await_true(lambda: is_healthy(self.url), seconds=180, what=f"the server; see {self.home / 'log.txt'}")
-
-    def _begin(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        own = {
-            "PREFECT_HOME": str(self.home),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_UI_API_URL": self.url,
-            **self._settings,
-        }
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        with (self.home / "log.txt").open("a") as log:
-            self._process = subprocess.Popen(command, env=kept | own, stdout=log, stderr=log, start_new_session=True)
 
     def kill(self) -> None:
         """SIGKILL, to it and all its processes."""

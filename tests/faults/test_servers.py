@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import StoreError
 from tasks.s3_store import S3Store
 from tasks.store import FolderStore
+from tests.deployments.prefect_rig import await_true
 from tests.faults.outputs import differing, half_runs, outputs
 from tests.faults.rig import DONE, FAILED, Hands, Job, Kill, go_on, hands
 from tests.faults.servers import BUCKET, MortalPrefect, MortalS3
@@ -37,6 +39,16 @@ def lose_server(s3: MortalS3, stage: str, package: Path, workers: Hands) -> tupl
     return store, job, process
 
 
+def can_read(store: S3Store) -> bool:
+    """Whether a server that answers has back all that it holds."""
+    try:
+        for key in store.list_keys():
+            store.get(key)
+    except StoreError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("stage", ["qa", "standardize", "report"])
 def test_an_s3_server_that_dies_in_a_run_and_is_back_at_once_is_waited_for(
     stage: str, s3: MortalS3, package: Path, undisturbed: dict[str, bytes], workers: Hands
@@ -46,6 +58,8 @@ def test_an_s3_server_that_dies_in_a_run_and_is_back_at_once_is_waited_for(
     go_on(process)
     time.sleep(SHORT_S)
     s3.start()
+    # For some seconds more it may answer that it cannot read.
+    await_true(lambda: can_read(store), seconds=120, what="the server to have back what it holds")
     away_s = time.monotonic() - gone_at
     if workers.wait(process) != DONE:
         assert away_s > OUTLASTED_S, workers.said()

@@ -174,6 +174,6 @@ def test_after_a_worker_was_killed_the_next_scheduled_run_goes_on(
         assert "no sign of life" in said_of(first)
     second = start_run("onboard/acme")
     with worker(api, "zombies-2", tmp_path / "worker.log"):
-        await_true(lambda: state_of(second) in ENDS, seconds=240, what="the next run")
+        await_true(lambda: state_of(second) in ENDS, seconds=600, what="the next run")
     assert state_of(second) == "Completed", read(second).state
     assert [seen.became for seen in read_log(store, "acme").packages.values()] == ["onboarded"]

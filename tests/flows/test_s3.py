@@ -39,7 +39,7 @@ def whole(fan: Path, tmp_path_factory: pytest.TempPathFactory, settings: Onboard
 @pytest.fixture
 def proxy(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setattr(tasks.s3_bucket, "_BACKOFF_S", 0.01)
-    monkeypatch.setattr(tasks.s3_lease, "LEASE_S", 1.0)
+    monkeypatch.setattr(tasks.s3_lease, "LEASE_S", 4.0)
     proxy = Proxy(s3_server.endpoint)
     yield proxy
     proxy.close()

@@ -24,7 +24,8 @@ from deployments.seaweed import PORTS, S3_PORT, find_weed, weed_command
 from deployments.seaweed_keys import NAMES, key_environment, make_keys
 from schemas.errors import EnvironmentFault
 from tests.deployments.prefect_rig import await_true
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, free_ports
+from tests.ports import free_ports
+from tests.s3_server import ACCESS_KEY, SECRET_KEY
 
 SOUND = b"what a plant recorded"
 _READ = "fs.cat /buckets/plant/sound"

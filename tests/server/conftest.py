@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import pytest
 
 from deployments.health import fault
 from deployments.seaweed import find_weed
+from tests.ports import free_ports
 from tests.postgres_server import Postgres, find_postgres, run_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,7 +203,7 @@ def server(postgres: Postgres) -> Iterator[Server]:
 
 def _settle_in(server: Server) -> None:
     """What whoever installs it writes into `.env`: free ports, and the database that is there."""
-    s3, ui, worker = _free_ports(3)
+    s3, ui, worker = free_ports(3)
     chosen = {
         "ALP_HOST": "localhost",
         "ALP_S3_PORT": str(s3),
@@ -244,14 +244,3 @@ def _supervised(server: Server) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -17,9 +17,9 @@ import pytest
 
 from deployments import s3_service
 from deployments.health import fault
-from deployments.platform_home import free_ports
 from deployments.seaweed import find_weed
 from schemas.errors import UsageError
+from tests.ports import free_ports
 from tests.server.conftest import ROOT
 
 KEYS = {"AWS_ACCESS_KEY_ID": "alp-service-key", "AWS_SECRET_ACCESS_KEY": "alp-service-secret"}

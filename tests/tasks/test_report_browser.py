@@ -76,7 +76,7 @@ class Browser:
     def dump(self, address: Path, *flags: str) -> str:
         """The document at `address` after it has settled, as HTML."""
         done = subprocess.run(
-            [self.binary, *_FLAGS, f"--user-data-dir={self.folder / 'profile'}", "--timeout=10000",
+            [self.binary, *_FLAGS, f"--user-data-dir={self.folder / 'profile'}", "--virtual-time-budget=10000",
              "--allow-file-access-from-files", *flags, "--dump-dom", address.as_uri()],
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip

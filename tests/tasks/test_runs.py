@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def test_one_object_that_was_written_lately_keeps_a_whole_run(
 ) -> None:
     newest = store.stat(f"runs/acme/{CUT_OFF}/fan-00/selection.json").modified
     store.put(f"runs/acme/{CUT_OFF}/fan-00/threshold.json", b"{}")
+    later = newest.timestamp() + 1
+    os.utime(store.root / f"runs/acme/{CUT_OFF}/fan-00/threshold.json", (later, later))
 
     class Clock:
         @staticmethod
