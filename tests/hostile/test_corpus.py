@@ -1,9 +1,9 @@
 """No upload, however malformed or malicious, breaks, hangs, fills or leaves the platform.
 
 Every case of the corpus is taken in by `alp check` and by the steps of an onboarding, in one process that is watched
-from outside. Each must end with its own exit code and rules, within ten seconds and 500 MiB, with the upload as it
-was and kept, and with nothing written beside the store or half-way into it. A slow machine has more seconds for the
-same work, by a yardstick that it is measured with.
+from outside. Each must end with its own exit code and rules, within ten seconds and 500 MiB, libraries included, with
+the upload as it was and kept, and with nothing written beside the store or half-way into it. A slow machine has more
+seconds for the same work, by a yardstick that it is measured with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from tests.hostile.corpus import corpus
 from tests.hostile.yardstick import processor_seconds
 from tests.korean import english_in
 
-MOST_SECONDS, MOST_MEBIBYTES = 10, 500
+MOST_SECONDS, MOST_MEBIBYTES = 10, 500 - 110
+"""Of the memory 110 MiB are left to the libraries' files, which the measure leaves out: tests.hostile.door."""
 KOREAN = Words("ko")
 
 
