@@ -218,9 +218,9 @@ def hear_a_fault(newcomer: Newcomer) -> None:
     newcomer.alp("customer", "send", MIRAE, "--asset", KEEN, *files)
     newcomer.wait_for("the alarm", lambda: alarm_events(newcomer) or None, seconds=PATIENCE_S)
 
-    def all_judged() -> bool:
+    def all_judged() -> dict[str, Any] | None:
         shown = newcomer.ask("alarms", "show", KEEN, "--customer", MIRAE)
-        return bool(shown["standing"]["state"]["judged"] == len(files))
+        return shown if shown["standing"]["state"]["judged"] >= len(files) else None
 
     newcomer.wait_for("the rest of what was sent", all_judged, seconds=PATIENCE_S)
     heard = len(newcomer.completed(f"monitor-{MIRAE}") or [])
@@ -234,6 +234,7 @@ def hear_a_fault(newcomer: Newcomer) -> None:
     (alarm,) = shown["alarms"]
     judge = champion(newcomer, MIRAE, KEEN)
     assert (alarm["model_version"], alarm["engine"]) == (judge["version"], "b")
+    assert shown["standing"]["state"]["judged"] == len(files)
     assert len(alarm_events(newcomer)) == 1
     assert newcomer.store.exists(alarm["sound"])
     assert newcomer.store.exists(alarm["picture"])
