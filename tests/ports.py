@@ -20,7 +20,7 @@ _DRAWN = cycle(random.SystemRandom().sample(_OWN, len(_OWN)))
 
 def free_ports(count: int) -> list[int]:
     """So many on which nobody listens now; none is drawn again soon."""
-    found = [port for port in islice(_DRAWN, 20 * count) if is_free(port)][:count]
+    found = list(islice(filter(is_free, islice(_DRAWN, len(_OWN))), count))
     assert len(found) == count, f"{_OWN} are in use"
     return found
 

@@ -99,7 +99,7 @@ def test_ties_only_make_a_window_ring_less() -> None:
 
 
 @given(st.integers(1, 60), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_rates_keep_their_order(n: int, data: st.DataObject) -> None:
     rank, window = data.draw(st.integers(1, n)), data.draw(st.integers(1, 12))
     m = data.draw(st.integers(1, window))
@@ -133,7 +133,7 @@ def test_default_policy_chooses_the_quickest_rule_that_keeps_it(n: int, m: int, 
 
 
 @given(st.integers(3, 400), st.floats(1e-4, 0.2), st.integers(1, 12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_choice_is_the_best_of_all_that_keep_the_budget(n: int, alpha: float, max_window: int) -> None:
     policy = AlarmPolicy(false_alarms_per_day=alpha * 1440, max_window=max_window, rule="m_of_n")
     rule = choose(draw_normals(n), policy)
@@ -287,7 +287,7 @@ def test_a_budget_of_nearly_every_clip_needs_one_normal(confidence: float | None
 
 
 @given(st.floats(1e-5, 1.0), st.integers(1, 12))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_needed_by_rules_agrees_with_the_rules_rate(alpha: float, m: int) -> None:
     n = normals_to_certify(alpha, in_a_row=m)
     assert beta_binomial_rate(n, 1, m=m, window=m) <= alpha * (1 + 1e-9)
@@ -427,7 +427,7 @@ policies = st.builds(
 
 
 @given(clip_streams, policies, st.integers(1, 4), st.integers(0, 4), st.integers(0, 60))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_state_machine_keeps_its_promises(
     clips: list[tuple[bool | None, int]], policy: AlarmPolicy, m: int, wider: int, cut: int
 ) -> None:
@@ -464,7 +464,7 @@ def test_the_state_machine_keeps_its_promises(
 
 
 @given(clip_streams, policies, st.integers(1, 4))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_clips_that_say_nothing_change_no_alarm(
     clips: list[tuple[bool | None, int]], policy: AlarmPolicy, m: int
 ) -> None:

@@ -67,7 +67,6 @@ def test_ties_only_make_p_values_larger() -> None:
     st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30),
     st.lists(st.floats(-5, 5), min_size=2, max_size=10),
 )
-@settings(deadline=None)
 def test_a_higher_score_never_has_a_higher_p_value(normals: list[float], scores: list[float]) -> None:
     p = conformal_p_values(np.sort(scores), normals)
     assert (np.diff(p) <= 0).all()
@@ -85,7 +84,7 @@ def test_a_higher_score_never_has_a_higher_p_value(normals: list[float], scores:
 )
 @example(normals=[0.0], scores=[0.0, 1.0], alpha=1.0)
 @example(normals=[1.0] * 19, scores=[1.0, 0.9, 1.1], alpha=0.05)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_threshold_and_p_value_decide_alike_ties_included(
     normals: list[float], scores: list[float], alpha: float
 ) -> None:
@@ -257,7 +256,7 @@ def test_tail_is_the_pearson_type_three_of_scipy() -> None:
 
 
 @given(st.floats(-50, 50), st.floats(0.01, 100))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_modelled_threshold_follows_shift_and_scale_of_the_scores(shift: float, scale: float) -> None:
     normals = draw_normals(12)
     plain = calibrate(normals, AlarmPolicy(), method="split")

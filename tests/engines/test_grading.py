@@ -69,7 +69,7 @@ def test_twice_the_log_improbability_is_critical(n: int) -> None:
     st.lists(st.one_of(st.integers(-4, 4).map(float), st.floats(-1e4, 1e4)), min_size=2, max_size=20),
     st.floats(1e-4, 1.0),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_severity_never_falls_as_the_score_rises(normals: list[float], scores: list[float], alpha: float) -> None:
     threshold = calibrate(normals, policy_for(alpha), method="split")
     judged = np.sort([*scores, *normals, threshold.value])

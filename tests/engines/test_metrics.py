@@ -38,14 +38,14 @@ def scored_labels(draw: st.DrawFn) -> tuple[list[float], list[bool]]:
 
 
 @given(scored_labels())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_auc_equals_scikit_learn_ties_included(clips: tuple[list[float], list[bool]]) -> None:
     scores, labels = clips
     assert roc_auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 @given(scored_labels(), st.sampled_from([0.01, 0.1, 0.25, 0.5, 0.9]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_partial_auc_equals_scikit_learn_ties_included(clips: tuple[list[float], list[bool]], max_fpr: float) -> None:
     scores, labels = clips
     expected = roc_auc_score(labels, scores, max_fpr=max_fpr)

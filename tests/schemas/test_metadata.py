@@ -419,7 +419,7 @@ def test_every_header_spelling_belongs_to_one_column() -> None:
     assert len(CustomerForm.header_index()) == len(spellings)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.binary(max_size=400))
 def test_bytes_are_read_or_refused_with_a_problem_never_else(data: bytes) -> None:
     problems: Sequence[Problem] = ()
@@ -432,7 +432,7 @@ def test_bytes_are_read_or_refused_with_a_problem_never_else(data: bytes) -> Non
     assert list(table.columns) == list(METADATA_COLUMNS)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.text(max_size=8), min_size=6, max_size=6), min_size=1, max_size=5))
 def test_no_cells_break_the_contract(rows: list[list[str]]) -> None:
     columns = ["relative_path", "split", "label", "is_anomaly", "snr_db", "anomaly_regions"]

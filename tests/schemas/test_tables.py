@@ -125,7 +125,7 @@ def test_the_table_of_a_package_is_found_by_its_name(names: list[str], tables: l
     assert find_tables(names) == tables
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_are_a_table_or_refused(data: bytes) -> None:
     try:
